@@ -1,0 +1,1 @@
+//! The one way to talk to the API server: requests, transports, informers.

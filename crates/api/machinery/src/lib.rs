@@ -1,0 +1,1 @@
+//! What an object is: the value tree, JSON, quantities, times, selectors, Status.

@@ -1,0 +1,1 @@
+//! Generated schema tables and everything that reads them: normalisation, protobuf decoding, OpenAPI, discovery.

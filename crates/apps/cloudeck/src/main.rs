@@ -1,0 +1,3 @@
+//! The `cloudeck` program: parses the command line and hands over to a role.
+
+fn main() {}

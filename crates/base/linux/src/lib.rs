@@ -1,0 +1,1 @@
+//! Typed wrappers for the system calls that the product needs.

@@ -1,0 +1,1 @@
+//! Netlink sockets, address helpers and name resolution without NSS.

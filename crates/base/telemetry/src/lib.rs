@@ -1,0 +1,1 @@
+//! Logging set-up and the process's own metrics registry.

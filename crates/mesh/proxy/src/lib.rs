@@ -1,0 +1,1 @@
+//! Service proxy on nftables.

@@ -1,0 +1,1 @@
+//! Pod network: routed veth pairs, addresses, masquerade.

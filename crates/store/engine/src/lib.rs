@@ -1,0 +1,1 @@
+//! The datastore: etcd semantics over memory or an embedded log.

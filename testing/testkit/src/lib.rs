@@ -1,0 +1,1 @@
+//! The real server on the memory store, in-process, for tests.

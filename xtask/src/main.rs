@@ -1,0 +1,3 @@
+//! Developer tasks: `cargo xtask tidy|codegen`.
+
+fn main() {}
