@@ -1,1 +1,15 @@
-//! What an object is: the value tree, JSON, quantities, times, selectors, Status.
+//! What an object is: the value tree and its JSON form, names of kinds and resources, the cached object, `Status`.
+//!
+//! Pure data and pure functions. Knows nothing of storage, sockets, or any particular kind.
+//! Start reading at [`Value`] and [`Object`].
+
+pub mod json;
+pub mod object;
+pub mod path;
+pub mod status;
+pub mod value;
+
+pub use object::{GroupVersionKind, GroupVersionResource, Object, ObjectKey};
+pub use path::FieldPath;
+pub use status::{Cause, CauseType, Reason, Status};
+pub use value::{Key, Map, Value};

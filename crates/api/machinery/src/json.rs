@@ -1,0 +1,13 @@
+//! JSON text to [`Value`] and back.
+//!
+//! The parser reports duplicate members with their paths and keeps int64 apart from floats; the writer escapes as Go's
+//! `encoding/json` does (`<`, `>`, `&`, U+2028, U+2029), because answers are compared byte for byte.
+
+mod parse;
+mod write;
+
+pub use parse::{JsonError, MAX_DEPTH, parse, parse_reporting};
+pub use write::{to_vec, write, write_string};
+
+#[cfg(test)]
+mod tests;
