@@ -1,0 +1,63 @@
+//! What differs from kind to kind on the server: defaulting, preparation, validation, selectable fields, Table columns.
+//!
+//! A [`Strategy`] is a row of plain functions over the value tree; the generic engine calls them and knows no kind.
+//! Values arrive normalised by the schema. Everything here is pure: no clock, no look-ups, no I/O.
+//! Kinds without a row of their own get [`Strategy::GENERIC`], whose rules all come from the schema.
+
+use cloudeck_machinery::{Cause, Value};
+use compact_str::CompactString;
+
+pub mod table;
+
+pub use table::{Column, TableRow};
+
+/// The rules of one kind.
+pub struct Strategy {
+    /// Sets upstream's defaults (`SetDefaults_*`) on a new or updated object, in place.
+    pub default: fn(&mut Value),
+    /// Clears or sets what a client may not choose at creation (`PrepareForCreate`), beyond the generic rules
+    /// (status dropped, generation 1).
+    pub prepare_create: fn(&mut Value),
+    /// The same for an update (`PrepareForUpdate`): `(new, old)`.
+    pub prepare_update: fn(&mut Value, &Value),
+    /// Errors of a new object, in field order.
+    pub validate_create: fn(&Value) -> Vec<Cause>,
+    /// Errors of an update `(new, old)`, in field order; includes the create rules that upstream repeats.
+    pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
+    /// Errors of a status update `(new, old)`.
+    pub validate_status_update: fn(&Value, &Value) -> Vec<Cause>,
+    /// Warnings that upstream sends with a create or an update.
+    pub warnings: fn(&Value) -> Vec<String>,
+    /// Selectable fields beyond metadata.name and metadata.namespace: names in the order of [`Strategy::fields`].
+    pub field_names: &'static [&'static str],
+    /// Values of the selectable fields.
+    pub fields: fn(&Value) -> Box<[(&'static str, CompactString)]>,
+    /// Columns of `kubectl get`, upstream's; empty means Name and Age.
+    pub columns: &'static [Column],
+    /// The cells of one row.
+    pub row: fn(&Value, TableRow<'_>) -> Vec<Value>,
+}
+
+impl Strategy {
+    /// The strategy of a kind without rules of its own.
+    pub const GENERIC: Strategy = Strategy {
+        default: |_| {},
+        prepare_create: |_| {},
+        prepare_update: |_, _| {},
+        validate_create: |_| Vec::new(),
+        validate_update: |_, _| Vec::new(),
+        validate_status_update: |_, _| Vec::new(),
+        warnings: |_| Vec::new(),
+        field_names: &[],
+        fields: |_| Box::default(),
+        columns: &[],
+        row: table::name_and_age,
+    };
+}
+
+/// The strategy of a kind; [`Strategy::GENERIC`] for those without rules of their own.
+pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
+    let _ = (group, kind);
+    const GENERIC: &Strategy = &Strategy::GENERIC;
+    GENERIC
+}
