@@ -339,6 +339,39 @@ fn a_request_is_signed_with_its_own_subject_and_the_callers_usages() {
     assert!(SigningRequest::from_pem(pki.admin.certificate.as_bytes()).is_err());
 }
 
+/// Made with `openssl req -new -newkey rsa:2048 -subj /O=dev/CN=rsa-jane`; the key was thrown away.
+const RSA_REQUEST: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----
+MIICZjCCAU4CAQAwITEMMAoGA1UECgwDZGV2MREwDwYDVQQDDAhyc2EtamFuZTCC
+ASIwDQYJKoZIhvcNAQEBBQADggEPADCCAQoCggEBALQv+Ud/kN8KgNbWNPaCSj4h
+SHLUKWcqG4MjKbubZlOzCana+DrCCI+AQmmoBUprE/ioCIUkn4q4k//qJgUTzjSg
+LDfoewXaTSZiw+2ngTPLIZsuVOZmGT/+jcBcoArUXcxsl1RGnZVRMaFJ2Af2Hetc
+vxUDqglUNF10ZQp6NXyE9GOuUdy7N70Qm8zee1++XfVpKiMua7UpQqZ8dUj6NQFd
+a/bZ2yigdcdSqB7E3yWaZ5l/vsRSkty3TpkMzKstsCO8EKuk5FXYNSGIvODAZ17F
+astFGPZ6JK+OiGLYzqyMU7EHFw/7U7E95aDkv7K6OhinvGpsG54l9tj2rTFu1d0C
+AwEAAaAAMA0GCSqGSIb3DQEBCwUAA4IBAQAmdV8zSAyKmWs3hqfL2wpoAbHKaXau
+gJorZk2QKKmkT54FwileOpwEmtqsOHYZ4wgl4jNG3dqptuhSZ5uQmBGrhiex94g1
+ey5t19Gwldq7t/rXlLY7zuBhZ6t5zlQIEaauYSZUP8lncB61ZKwopHgsQZEhoazq
+X3kBOKpVftBRThJNHXdfpirYTDXXrv+PU1ckp6iMJnpGCZXxNxMZeRp7FBg+FGMa
+/ojAKcs4fb5z7hp7q6vcDwbIqYkkveOycXNxSvGBU72HQrwsTMm0Cc0UDAD1msoF
+B4HGueeuNIoGqE41HK+ZQL98C6DeVm/Nw14EQoXS6NcGM17eBOotfr3E
+-----END CERTIFICATE REQUEST-----
+";
+
+#[test]
+fn a_request_with_an_rsa_key_is_signed_and_logs_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let pki = ensure(directory.path());
+    let request = SigningRequest::from_pem(RSA_REQUEST.as_bytes()).unwrap();
+    let signed = pki
+        .client_authority
+        .sign(&request, &[Usage::Client], now(), DAY)
+        .unwrap();
+    let verifier = ClientVerifier::new(pki.client_authority.certificate()).unwrap();
+    let leaf = CertificateDer::from_pem_slice(signed.as_bytes()).unwrap();
+    assert_eq!(verifier.verify(&[leaf], now()).unwrap().user, "rsa-jane");
+}
+
 #[test]
 fn a_kubeconfig_embeds_everything_and_quotes_names() {
     let pair = KeyPairPem {
