@@ -1,0 +1,76 @@
+//! Descriptors: the ones that must not leak over an `exec`, and the three that must.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use crate::check;
+
+/// Marks every descriptor from `first` upwards close-on-exec.
+pub fn cloexec_from(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: close_range takes three integers; with CLOEXEC it closes nothing.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })?;
+    Ok(())
+}
+
+/// Makes `fd` also known as the number `target` (0, 1 or 2), surviving an exec.
+pub fn install_stdio(fd: impl AsFd, target: i32) -> io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    if raw == target {
+        // SAFETY: plain fcntl on an open descriptor.
+        check(i64::from(unsafe { libc::fcntl(raw, libc::F_SETFD, 0) }))?;
+        return Ok(());
+    }
+    // SAFETY: dup2 onto a standard stream; whatever was open there is replaced on purpose.
+    check(i64::from(unsafe { libc::dup2(raw, target) }))?;
+    Ok(())
+}
+
+/// A pipe, both ends close-on-exec: (read, write).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for the two descriptors.
+    check(i64::from(unsafe {
+        libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)
+    }))?;
+    // SAFETY: both are fresh and owned by nobody.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Makes reads and writes of `fd` return `EAGAIN` rather than wait.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let raw = fd.as_fd().as_raw_fd();
+    // SAFETY: plain fcntl on an open descriptor.
+    let flags = check(i64::from(unsafe { libc::fcntl(raw, libc::F_GETFL) }))? as i32;
+    // SAFETY: as above.
+    check(i64::from(unsafe {
+        libc::fcntl(raw, libc::F_SETFL, flags | libc::O_NONBLOCK)
+    }))?;
+    Ok(())
+}
+
+/// Takes ownership of a descriptor that was passed by number (over an exec).
+///
+/// # Errors
+/// `EBADF` when no such descriptor is open.
+pub fn adopt(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only asks.
+    check(i64::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    // SAFETY: it is open; that nobody else in the process owns it is what being passed by number means.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sets the window size of the terminal `fd`.
+pub fn set_window_size(fd: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    check(i64::from(unsafe {
+        libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size)
+    }))?;
+    Ok(())
+}
