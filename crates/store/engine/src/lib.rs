@@ -1,1 +1,30 @@
-//! The datastore: etcd semantics over memory or an embedded log.
+//! The datastore: etcd v3 semantics over memory ([`MemoryStore`]) or an embedded log.
+//!
+//! One 64-bit revision counter, compare-and-swap, reads at a revision, watches from a revision, compaction, leases.
+//!
+//! It knows no API type: keys and values are bytes. It knows nothing of HTTP, Kubernetes or other machines, and starts
+//! no process. Start reading at [`Store`] (the seam), then `state.rs` (what is visible), `index.rs` (the versions) and
+//! `staging.rs` (transactions).
+
+mod blocking;
+mod clock;
+mod error;
+mod hub;
+mod index;
+mod lease;
+mod memory;
+mod model;
+mod staging;
+mod state;
+mod store;
+mod watch;
+
+pub use clock::WallClock;
+pub use error::{CompactError, LeaseError, RangeError, ReadError, TxnError, WatchError};
+pub use memory::{MemoryOptions, MemoryStore};
+pub use model::{
+    Compare, Event, EventKind, Expect, HistoryPolicy, KeyRange, KeyValue, LeaseId, Op, RangeRequest,
+    RangeResponse, Revision, StoreStatus, Txn, TxnResponse, WatchBatch, WatchRequest,
+};
+pub use store::{BoxFuture, Store};
+pub use watch::{Frontier, WatchStream};
