@@ -6,9 +6,12 @@
 //!
 //! Knows nothing of the server's insides. Start reading at [`Client`].
 
+pub mod informer;
 pub mod request;
+pub mod tls;
 pub mod transport;
 
+pub use informer::{Change, Informer, InformerConfig, Subscription};
 pub use request::{Body, ContentType, Params, Request, Verb};
 pub use transport::{ListMeta, ObjectList, Response, Transport, WatchEvent, WatchStream};
 
