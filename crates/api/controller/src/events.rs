@@ -88,6 +88,7 @@ impl EventRecorder {
             component,
             host: host.to_owned(),
             series: HashMap::new(),
+            last_name: 0,
         };
         scope.spawn_until_shutdown("event writer", writer.run(receiver));
         Self {
