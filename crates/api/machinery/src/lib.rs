@@ -3,13 +3,18 @@
 //! Pure data and pure functions. Knows nothing of storage, sockets, or any particular kind.
 //! Start reading at [`Value`] and [`Object`].
 
+pub mod int_or_percent;
 pub mod json;
+pub mod names;
 pub mod object;
 pub mod path;
+pub mod quote;
+pub mod selector;
 pub mod status;
 pub mod value;
 
 pub use object::{GroupVersionKind, GroupVersionResource, Object, ObjectKey};
 pub use path::FieldPath;
+pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, CauseType, Reason, Status};
 pub use value::{Key, Map, Value};
