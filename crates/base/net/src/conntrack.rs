@@ -1,0 +1,107 @@
+//! Connection tracking: forgetting connections, so that their next packet is looked at anew.
+
+use std::net::Ipv4Addr;
+
+use crate::namespace::NetNamespace;
+use crate::netlink::{AttributeWriter, NetlinkError, NetlinkSocket, Protocol, Requests};
+
+const DELETE: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 2;
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const FILTER: u16 = 26;
+const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const IP_SOURCE: u16 = 1;
+const IP_DESTINATION: u16 = 2;
+const PROTO_NUMBER: u16 = 1;
+const PROTO_SOURCE_PORT: u16 = 2;
+const PROTO_DESTINATION_PORT: u16 = 3;
+const MATCH_SOURCE: u32 = 1;
+const MATCH_DESTINATION: u32 = 1 << 1;
+const MATCH_PROTOCOL: u32 = 1 << 3;
+const MATCH_SOURCE_PORT: u32 = 1 << 4;
+const MATCH_DESTINATION_PORT: u32 = 1 << 5;
+
+/// Which connections to forget: all that meet every condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Connections {
+    /// The protocol above IP.
+    pub protocol: u8,
+    /// Where the client sent to.
+    pub destination: Option<Ipv4Addr>,
+    /// Which port the client sent to.
+    pub destination_port: u16,
+    /// Who answered, address and port.
+    pub answered_by: Option<(Ipv4Addr, u16)>,
+}
+
+/// A socket to the kernel's connection tracking.
+#[derive(Debug)]
+pub struct ConntrackSocket {
+    socket: NetlinkSocket,
+}
+
+impl ConntrackSocket {
+    /// For the network namespace of the calling thread.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self {
+            socket: NetlinkSocket::open(Protocol::Netfilter)?,
+        })
+    }
+
+    /// For another network namespace.
+    pub fn open_in(namespace: &NetNamespace) -> Result<Self, NetlinkError> {
+        Ok(Self {
+            socket: NetlinkSocket::open_in(namespace, Protocol::Netfilter)?,
+        })
+    }
+
+    /// Forgets all connections that meet one of the descriptions, which may be none. Needs kernel 5.8.
+    pub fn forget(&mut self, which: &[Connections]) -> Result<(), NetlinkError> {
+        if which.is_empty() {
+            return Ok(());
+        }
+        let mut requests = Requests::new();
+        for connections in which {
+            requests.push(DELETE, 0, &[libc::AF_INET as u8, 0, 0, 0], |w| {
+                connections.write(w);
+            });
+        }
+        self.socket.execute(requests)
+    }
+}
+
+impl Connections {
+    fn write(&self, w: &mut AttributeWriter<'_>) {
+        let mut original = MATCH_PROTOCOL | MATCH_DESTINATION_PORT;
+        w.nest(TUPLE_ORIGINAL, |w| {
+            if let Some(destination) = self.destination {
+                original |= MATCH_DESTINATION;
+                w.nest(TUPLE_IP, |w| {
+                    w.ipv4(IP_DESTINATION, destination);
+                });
+            }
+            w.nest(TUPLE_PROTO, |w| {
+                w.u8(PROTO_NUMBER, self.protocol)
+                    .be16(PROTO_DESTINATION_PORT, self.destination_port);
+            });
+        });
+        let mut reply = 0;
+        if let Some((address, port)) = self.answered_by {
+            reply = MATCH_SOURCE | MATCH_PROTOCOL | MATCH_SOURCE_PORT;
+            w.nest(TUPLE_REPLY, |w| {
+                w.nest(TUPLE_IP, |w| {
+                    w.ipv4(IP_SOURCE, address);
+                });
+                w.nest(TUPLE_PROTO, |w| {
+                    w.u8(PROTO_NUMBER, self.protocol).be16(PROTO_SOURCE_PORT, port);
+                });
+            });
+        }
+        w.nest(FILTER, |w| {
+            w.u32(FILTER_ORIGINAL, original).u32(FILTER_REPLY, reply);
+        });
+    }
+}
