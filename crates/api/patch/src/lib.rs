@@ -1,1 +1,13 @@
-//! JSON patch, merge patch, strategic merge patch and server-side apply.
+//! JSON patch, merge patch, strategic merge patch and server-side apply, as pure functions over the value tree.
+//!
+//! What lists and maps mean comes from `cloudeck_schema`; untyped trees fall back to upstream's deduced rules.
+//! Knows nothing of HTTP, storage, clocks or particular kinds: content types, strict field validation, defaulting and
+//! normalisation of the result are the caller's.
+//!
+//! Start reading at [`apply::track_update`], which every write passes, and [`strategic::apply`].
+
+pub mod json_patch;
+pub mod merge_patch;
+
+#[cfg(test)]
+mod arbitrary;
