@@ -8,13 +8,17 @@ pub mod json;
 pub mod names;
 pub mod object;
 pub mod path;
+pub mod quantity;
 pub mod quote;
 pub mod selector;
 pub mod status;
+pub mod time;
 pub mod value;
 
 pub use object::{GroupVersionKind, GroupVersionResource, Object, ObjectKey};
 pub use path::FieldPath;
+pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, CauseType, Reason, Status};
+pub use time::{MicroTime, Time};
 pub use value::{Key, Map, Value};
