@@ -194,14 +194,15 @@ impl<'a> Parts<'a> {
         let mut power = 9 - fraction.len() as i32;
         let mut mantissa = mantissa;
         if self.base == 2 {
-            mantissa = mantissa
-                .checked_mul(1_i128 << self.exponent)
-                .ok_or(QuantityError::Numeric)?;
+            // What overflows here is far beyond the cap.
+            mantissa = mantissa.saturating_mul(1_i128 << self.exponent);
         } else {
             power = power.saturating_add(self.exponent);
         }
-        let nanos = scale_up(mantissa, power, lost)?;
-        Ok(self.bounded(nanos))
+        match scale_up(mantissa, power, lost) {
+            Err(_) if self.base == 2 => Ok(self.bounded(i128::MAX)),
+            nanos => Ok(self.bounded(nanos?)),
+        }
     }
 
     /// Binary amounts are capped, and those below one are printed as decimals.
