@@ -157,9 +157,26 @@ impl NetlinkSocket {
     pub fn dump(
         &mut self,
         request: Requests,
+        each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
+    ) -> Result<(), NetlinkError> {
+        self.ask(request.dumping(), each)
+    }
+
+    /// Sends a request for one thing and hands it to `each`.
+    pub fn get(
+        &mut self,
+        request: Requests,
+        each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
+    ) -> Result<(), NetlinkError> {
+        self.ask(request.acknowledged(), each)
+    }
+
+    fn ask(
+        &mut self,
+        request: Requests,
         mut each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
     ) -> Result<(), NetlinkError> {
-        let sent = self.send(request.dumping())?;
+        let sent = self.send(request)?;
         let mut done = false;
         let mut refusal = None;
         while !done {

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::io::Errno;
+
 use crate::Ipv4Cidr;
 use crate::namespace::NetNamespace;
 use crate::netlink::{Message, NetlinkError, NetlinkSocket, ParseError, Protocol, Requests};
@@ -202,7 +204,15 @@ impl RouteSocket {
 
     /// The device of this name.
     pub fn link_named(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        Ok(self.links()?.into_iter().find(|link| link.name == name))
+        let mut link = None;
+        let found = self.socket.get(request::link_named(name), |message| {
+            link = parse_link(message)?;
+            Ok(())
+        });
+        match found {
+            Err(error) if error.refusal() == Some(Errno::NODEV) => Ok(None),
+            found => found.map(|()| link),
+        }
     }
 
     /// All IPv4 addresses.

@@ -96,6 +96,14 @@ pub(super) fn list(kind: u16, header_bytes: usize) -> Requests {
     requests
 }
 
+pub(super) fn link_named(name: &str) -> Requests {
+    let mut requests = Requests::new();
+    requests.push(libc::RTM_GETLINK, 0, &link_header(0, 0, 0), |w| {
+        w.text(libc::IFLA_IFNAME, name);
+    });
+    requests
+}
+
 pub(super) fn add_veth(requests: &mut Requests, spec: &VethSpec<'_>, peer_namespace: RawFd) {
     let peer = |w: &mut AttributeWriter<'_>| {
         w.raw(&link_header(0, 0, 0))
@@ -222,6 +230,13 @@ impl Requests {
     /// Adds: a route.
     pub fn add_route(&mut self, route: &RouteSpec) -> &mut Self {
         add_route(self, route);
+        self
+    }
+
+    /// Adds: a route that takes the place of one to the same destination.
+    pub fn replace_route(&mut self, route: &RouteSpec) -> &mut Self {
+        let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
+        push_route(self, libc::RTM_NEWROUTE, flags, route);
         self
     }
 
