@@ -1,1 +1,3 @@
 //! The real server on the memory store, in-process, for tests.
+
+pub mod image;

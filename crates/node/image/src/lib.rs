@@ -1,1 +1,35 @@
-//! Images: pull, import, content store, snapshots.
+//! Images of the node: pull from registries, import from files, content store, unpacked layers, root file systems.
+//!
+//! [`ImageStore`] owns one directory: `blobs/sha256` (content by digest), `snapshots` (unpacked layers by chain id),
+//! `rootfs` (one directory per container), `images.json` (names), `tmp` (everything not yet complete). Each step gives
+//! its result a name only when it is complete on disk, so a crash leaves nothing but content to collect.
+//!
+//! Everything that comes from a registry or an archive is hostile until checked: digests while streaming, paths by
+//! `openat2` without links, sizes against limits. Does not know: Kubernetes (pull policies and back-off are the
+//! agent's), mounts (it only names the directories of an overlay), the environment.
+//! Start reading at [`ImageStore`], then `install.rs` for the order of writes and `unpack.rs` for the hostile part.
+
+mod blobs;
+mod config;
+mod gc;
+mod import;
+mod index;
+mod install;
+mod pull;
+mod remove;
+mod rootfs;
+mod snapshots;
+mod store;
+mod tar;
+mod unpack;
+
+pub use blobs::BlobError;
+pub use cloudeck_oci::{ImageConfig, Reference};
+pub use config::StoreConfig;
+pub use gc::{CollectError, Collected};
+pub use import::{ImportError, ImportSource};
+pub use index::IndexError;
+pub use install::InstallError;
+pub use rootfs::{RootFs, RootFsError};
+pub use store::{Image, ImageError, ImageStore, OpenStoreError};
+pub use unpack::{UnpackError, UnpackLimits};

@@ -1,0 +1,39 @@
+//! What a store is told when it is opened.
+
+use std::path::PathBuf;
+
+use crate::unpack::UnpackLimits;
+
+/// Configuration of an [`crate::ImageStore`]. A plain value: nothing here is read from the environment.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Files of PEM certificates that registries are verified against; the first that exists counts.
+    pub certificate_bundles: Vec<PathBuf>,
+    /// Registries (`host` or `host:port`) spoken to by plain HTTP. Loopback addresses and `localhost` always are,
+    /// after HTTPS was tried.
+    pub insecure_registries: Vec<String>,
+    /// Limits for each layer.
+    pub limits: UnpackLimits,
+    /// Layers downloaded at once for one image.
+    pub parallel_downloads: usize,
+    /// Compressed size that one image may have.
+    pub image_bytes_max: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let bundles = [
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/etc/pki/tls/certs/ca-bundle.crt",
+            "/etc/ssl/ca-bundle.pem",
+            "/etc/ssl/cert.pem",
+        ];
+        Self {
+            certificate_bundles: bundles.map(PathBuf::from).to_vec(),
+            insecure_registries: Vec::new(),
+            limits: UnpackLimits::default(),
+            parallel_downloads: 4,
+            image_bytes_max: 64 << 30,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The store as its users see it, on real directories, as root. Registries are served by the tests themselves.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod archive;
+
+mod import;
+mod rootfs;
