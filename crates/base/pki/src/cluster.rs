@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
@@ -44,7 +45,7 @@ pub struct ClusterPki {
     /// Vouches for front proxies.
     pub front_proxy_authority: CertificateAuthority,
     /// Signs service-account tokens.
-    pub token_key: TokenKey,
+    pub token_key: Arc<TokenKey>,
     /// The API server's serving certificate.
     pub apiserver: KeyPairPem,
     /// The node agent's serving certificate (port 10250).
@@ -103,7 +104,7 @@ impl ClusterPki {
         let client_authority = store.authority("client-ca", "cloudeck-client-ca")?;
         let serving_authority = store.authority("serving-ca", "cloudeck-serving-ca")?;
         let front_proxy_authority = store.authority("front-proxy-ca", "cloudeck-front-proxy-ca")?;
-        let token_key = store.token_key()?;
+        let token_key = Arc::new(store.token_key()?);
         let pki = Self {
             apiserver: store.leaf("apiserver", &serving_authority, &apiserver_request(config))?,
             kubelet: store.leaf("kubelet", &serving_authority, &kubelet_request(config))?,

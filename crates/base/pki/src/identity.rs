@@ -2,7 +2,7 @@
 //! connection, as upstream does.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -24,6 +24,8 @@ pub struct CertificateIdentity {
     pub uid: Option<String>,
     /// SHA-256 over the certificate, lower-case hexadecimal.
     pub fingerprint: String,
+    /// When the certificate ends; a connection may outlive it.
+    pub not_after: SystemTime,
 }
 
 /// Why a client certificate is refused.
@@ -112,11 +114,13 @@ fn read_identity(leaf: &CertificateDer<'_>) -> Result<CertificateIdentity, Clien
         },
         (Some(_), Some(_)) => return Err(ClientCertificateError::BadUid),
     };
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
     Ok(CertificateIdentity {
         user,
         groups,
         uid,
         fingerprint: fingerprint(leaf),
+        not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(end),
     })
 }
 
