@@ -1,4 +1,4 @@
-//! The datastore: etcd v3 semantics over memory ([`MemoryStore`]) or an embedded log.
+//! The datastore: etcd v3 semantics over memory ([`MemoryStore`]) or an embedded log ([`EmbeddedStore`]).
 //!
 //! One 64-bit revision counter, compare-and-swap, reads at a revision, watches from a revision, compaction, leases.
 //!
@@ -8,6 +8,8 @@
 
 mod blocking;
 mod clock;
+pub mod disk;
+pub mod embedded;
 mod error;
 mod hub;
 mod index;
@@ -20,6 +22,7 @@ mod store;
 mod watch;
 
 pub use clock::WallClock;
+pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use error::{CompactError, LeaseError, RangeError, ReadError, TxnError, WatchError};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use model::{

@@ -78,7 +78,7 @@ impl Shared {
             (response, staging.into_changes())
         };
         if !changes.is_empty() {
-            self.state.commit(&changes, self.clock.now());
+            self.state.commit(&changes, self.clock.now(), |_| {});
         }
         Ok(response)
     }

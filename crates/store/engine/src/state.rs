@@ -30,15 +30,17 @@ const REPLAY_CHUNK: usize = 512;
 /// Changes a watch may replay in place when it is opened.
 const INLINE_REPLAY: usize = 32;
 /// History by age is kept in steps of this length.
-const AGE_STEP: Duration = Duration::from_secs(1);
+pub(crate) const AGE_STEP: Duration = Duration::from_secs(1);
 
 pub(crate) struct Inner<V> {
     pub(crate) index: Index<V>,
     pub(crate) leases: LeaseTable,
     /// The API horizon.
     pub(crate) compact: Revision,
+    /// How many commits the log held when this was the state; the memory store does not count.
+    pub(crate) sequence: u64,
     /// Revisions with the time of their commit, ascending, a step apart.
-    ages: VecDeque<(Revision, SystemTime)>,
+    pub(crate) ages: VecDeque<(Revision, SystemTime)>,
 }
 
 pub(crate) struct State<V> {
@@ -66,13 +68,25 @@ impl<V: StoredValue> State<V> {
         compact: Revision,
         policy: HistoryPolicy,
     ) -> Arc<Self> {
-        let published = watch::Sender::new(index.revision());
-        let inner = RwLock::new(Inner {
-            index,
-            leases,
-            compact,
-            ages: VecDeque::new(),
-        });
+        Self::recovered(
+            Inner {
+                index,
+                leases,
+                compact,
+                sequence: 0,
+                ages: VecDeque::new(),
+            },
+            policy,
+        )
+    }
+
+    pub(crate) fn recovered(mut inner: Inner<V>, policy: HistoryPolicy) -> Arc<Self> {
+        if let Some((_, last)) = inner.ages.back() {
+            let last = *last;
+            inner.trim(&policy, last);
+        }
+        let published = watch::Sender::new(inner.index.revision());
+        let inner = RwLock::new(inner);
         Arc::new(Self {
             inner,
             hub: Mutex::default(),
@@ -93,11 +107,17 @@ impl<V: StoredValue> State<V> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a durable commit visible: to reads, then to watches.
-    pub(crate) fn commit(&self, changes: &[StagedChange<V>], now: SystemTime) {
+    /// Makes a durable commit visible: to reads, then to watches. `also` changes what is no key's.
+    pub(crate) fn commit(
+        &self,
+        changes: &[StagedChange<V>],
+        now: SystemTime,
+        also: impl FnOnce(&mut Inner<V>),
+    ) {
         let revision = {
             let mut inner = self.write();
             changes.iter().for_each(|change| inner.apply(change));
+            also(&mut inner);
             inner.trim(&self.policy, now);
             inner.index.revision()
         };
@@ -148,6 +168,13 @@ impl<V: StoredValue> State<V> {
 
     pub(crate) fn revision(&self) -> Revision {
         *self.published.borrow()
+    }
+
+    /// Gives all history up: the disk is full.
+    pub(crate) fn forget_history(&self) {
+        let mut inner = self.write();
+        let revision = inner.index.revision();
+        inner.index.trim(revision);
     }
 }
 

@@ -1,0 +1,4 @@
+//! The datastore from outside: one suite for every implementation, faults and kills for the embedded one.
+
+mod subject;
+mod suite;
