@@ -138,7 +138,7 @@ pub(super) fn build(packages: &[Package], discovery: &Discovery) -> Result<Model
         for ty in package
             .types
             .iter()
-            .filter(|ty| is_kind(ty) || ty.expr.name == "List")
+            .filter(|ty| is_kind(ty) || ty.expr.name == "List" || ty.name == "WatchEvent")
         {
             builder
                 .named(&package.path, &ty.name, None)

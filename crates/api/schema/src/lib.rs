@@ -7,11 +7,15 @@
 //! (`cloudeck-strategy` has those). Start reading at [`TypeRef`] and [`ResourceInfo`].
 
 mod blob;
+mod normalise;
 mod resources;
 mod types;
+mod walk;
 
+pub use normalise::{TypeError, normalise};
 pub use resources::{
     GroupVersionInfo, ResourceInfo, StorageKind, Subresource, group_versions, resource, resource_by_kind,
     resources, type_of_kind,
 };
 pub use types::{Field, ListKeys, ListKind, Omit, Scalar, Shape, TypeRef};
+pub use walk::{apply_defaults, unknown_fields, write_json};

@@ -252,6 +252,14 @@ impl Field {
         }
     }
 
+    pub(crate) fn omits_empty(self) -> bool {
+        self.has(1 << 1)
+    }
+
+    pub(crate) fn omits_zero(self) -> bool {
+        self.has(1 << 2)
+    }
+
     /// Listed as required in OpenAPI.
     pub fn required(self) -> bool {
         self.has(1 << 3)

@@ -1,0 +1,202 @@
+//! Small walks over a tree beside its type: unknown fields, marker defaults, Go's order of writing.
+
+use cloudeck_machinery::{FieldPath, Value, json};
+
+use crate::types::{Field, Shape, TypeRef};
+
+/// Upstream reports no more than this many strict decoding errors.
+const MAX_UNKNOWN: usize = 100;
+
+/// Paths of the members that `ty` does not have, such as `spec.containers[0].foo`.
+///
+/// Upstream's wording is `unknown field "PATH"`.
+pub fn unknown_fields(ty: TypeRef, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    find_unknown(ty, value, &FieldPath::root(), &mut found);
+    found
+}
+
+fn find_unknown(ty: TypeRef, value: &Value, path: &FieldPath, found: &mut Vec<String>) {
+    match (ty.shape(), value) {
+        (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
+            for (i, value) in items.iter().enumerate() {
+                find_unknown(item, value, &path.index(i), found);
+            }
+        }
+        (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
+            for (key, value) in map.iter() {
+                find_unknown(member, value, &path.child(key), found);
+            }
+        }
+        (Shape::Struct { .. }, Value::Object(map)) => {
+            for (name, value) in map.iter() {
+                match ty.field(name) {
+                    Some(field) if has_members(field.ty()) => {
+                        find_unknown(field.ty(), value, &path.child(name), found);
+                    }
+                    Some(_) => {}
+                    None if found.len() < MAX_UNKNOWN => found.push(path.child(name).as_str().to_owned()),
+                    None => return,
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn has_members(ty: TypeRef) -> bool {
+    !matches!(ty.shape(), Shape::Scalar(_) | Shape::Any)
+}
+
+/// Sets fields that are absent or zero to the value of their `+default=` marker, at every depth.
+///
+/// Few defaults are markers; most are code upstream, and a strategy here.
+pub fn apply_defaults(ty: TypeRef, value: &mut Value) {
+    match (ty.shape(), value) {
+        (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
+            items.iter_mut().for_each(|value| apply_defaults(item, value));
+        }
+        (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
+            map.iter_mut()
+                .for_each(|(_, value)| apply_defaults(member, value));
+        }
+        (Shape::Struct { .. }, Value::Object(map)) => {
+            for field in ty.fields() {
+                if let Some(text) = field.default()
+                    && map.get(field.name()).is_none_or(|value| is_unset(field, value))
+                {
+                    let default = json::parse(text.as_bytes()).expect("markers hold JSON; checked by a test");
+                    map.insert(field.name(), default);
+                }
+            }
+            for (name, value) in map.iter_mut() {
+                if let Some(field) = ty.field(name)
+                    && has_members(field.ty())
+                {
+                    apply_defaults(field.ty(), value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_unset(field: Field, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        _ if field.pointer() => false,
+        Value::Bool(flag) => !flag,
+        Value::Int(number) => *number == 0,
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Appends compact JSON: the fields of structs in Go's order, everything else sorted.
+pub fn write_json(ty: Option<TypeRef>, value: &Value, out: &mut Vec<u8>) {
+    let Some(ty) = ty else {
+        return json::write(value, out);
+    };
+    match (ty.shape(), value) {
+        (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
+            out.push(b'[');
+            for (i, value) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_json(Some(item), value, out);
+            }
+            out.push(b']');
+        }
+        (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
+            write_members(
+                map.iter().map(|(key, value)| (key.as_str(), Some(member), value)),
+                out,
+            );
+        }
+        (Shape::Struct { .. }, Value::Object(map)) => {
+            let known = ty.fields().filter_map(|field| {
+                map.get(field.name())
+                    .map(|value| (field.name(), Some(field.ty()), value))
+            });
+            // A normalised object has no others; those of any other come last.
+            let others = map
+                .iter()
+                .filter(|(name, _)| ty.field(name).is_none())
+                .map(|(name, value)| (name.as_str(), None, value));
+            write_members(known.chain(others), out);
+        }
+        _ => json::write(value, out),
+    }
+}
+
+fn write_members<'a>(
+    members: impl Iterator<Item = (&'a str, Option<TypeRef>, &'a Value)>,
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
+    for (i, (name, ty, value)) in members.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        json::write_string(name, out);
+        out.push(b':');
+        write_json(ty, value, out);
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudeck_machinery::value;
+
+    use super::*;
+    use crate::type_of_kind;
+
+    fn pod() -> TypeRef {
+        type_of_kind("", "v1", "Pod").unwrap()
+    }
+
+    #[test]
+    fn unknown_fields_are_told_with_their_paths() {
+        let tree = value!({
+            "metadata": {"labels": {"anything": "x"}, "bogus": 1},
+            "spec": {"foo": {}, "containers": [{"name": "c", "futureField": 1}]},
+        });
+        assert_eq!(
+            unknown_fields(pod(), &tree),
+            ["metadata.bogus", "spec.containers[0].futureField", "spec.foo"]
+        );
+    }
+
+    #[test]
+    fn marker_defaults_fill_what_is_unset() {
+        let mut tree =
+            value!({"spec": {"containers": [{"ports": [{"containerPort": 1}, {"protocol": "UDP"}]}]}});
+        apply_defaults(pod(), &mut tree);
+        assert_eq!(
+            tree.to_string(),
+            r#"{"spec":{"containers":[{"ports":[{"containerPort":1,"protocol":"TCP"},{"protocol":"UDP"}]}]}}"#
+        );
+    }
+
+    #[test]
+    fn every_marker_default_is_json() {
+        for field in TypeRef::all().flat_map(TypeRef::fields) {
+            if let Some(text) = field.default() {
+                assert!(json::parse(text.as_bytes()).is_ok(), "{field:?}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn structs_are_written_in_gos_order() {
+        let tree = value!({"metadata": {"uid": "u", "name": "n"}, "kind": "Pod", "apiVersion": "v1", "x": 1});
+        let mut out = Vec::new();
+        write_json(Some(pod()), &tree, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"n","uid":"u"},"x":1}"#
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Against upstream's golden vectors, read from the Go module `k8s.io/api` when the test runs.
+
+mod golden;
