@@ -1,0 +1,180 @@
+//! Carries the datastore's changes into the caches, in revision order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cloudeck_engine::{
+    EventKind, KeyValue, RangeRequest, Revision, Store, WatchBatch, WatchError, WatchRequest, WatchStream,
+};
+use cloudeck_machinery::{Object, Value, json};
+
+use super::{CacheEvent, Frontier, splice};
+use crate::kinds::{Kind, Kinds};
+
+/// Where objects live in the datastore.
+pub(crate) const ROOT: &[u8] = b"/registry/";
+/// Keys read at once while loading.
+const LOAD_PAGE: usize = 5_000;
+/// Batches applied before waiters are told.
+const BURST: usize = 512;
+
+/// Is told of every change after the caches hold it and before anybody waiting for the revision is.
+pub(crate) trait Observer: Send + Sync {
+    /// `tree` is the new content; `None` after the deletion, when `object` is the last there was.
+    fn changed(&self, kind: &Kind, object: &Object, tree: Option<&Value>);
+}
+
+/// Why the caches could not be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    #[error("reading the datastore")]
+    Range(#[from] cloudeck_engine::RangeError),
+    #[error("watching the datastore")]
+    Watch(#[from] WatchError),
+    #[error("the value of {key} is not an object")]
+    NotAnObject { key: String },
+}
+
+pub(crate) struct Feed {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) frontier: Arc<Frontier>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Feed {
+    /// Fills every cache with the datastore's present content and opens the watch that continues from there.
+    pub(crate) async fn load(&self) -> Result<WatchStream, FeedError> {
+        let mut objects: Vec<Vec<Arc<Object>>> = self.kinds.all().iter().map(|_| Vec::new()).collect();
+        let revision = self.store.revision();
+        let mut range = RangeRequest::prefix(ROOT)
+            .at(revision)
+            .limit(LOAD_PAGE)
+            .with_history();
+        loop {
+            let page = self.store.range(range.clone()).await?;
+            for kv in &page.kvs {
+                if let Some(kind) = self.kinds.of_key(&kv.key) {
+                    let (object, tree) = build_with_tree(kind, kv)?;
+                    self.tell(kind, &object, Some(&tree));
+                    objects[kind.index].push(Arc::new(object));
+                }
+            }
+            let Some(last) = page.kvs.last().filter(|_| page.more) else {
+                break;
+            };
+            let mut next = last.key.to_vec();
+            next.push(0);
+            range.range.start = Bytes::from(next);
+        }
+        for (kind, objects) in self.kinds.all().iter().zip(objects) {
+            kind.cache.load(objects, revision.get());
+        }
+        let stream = self
+            .store
+            .watch(WatchRequest::prefix(ROOT).from(revision.next()))
+            .await?;
+        let complete = stream.frontier();
+        self.frontier.follow(move |applied| {
+            Revision::new(applied).map_or(applied, |applied| complete.complete_to(applied).get())
+        });
+        self.frontier.advance(revision.get());
+        Ok(stream)
+    }
+
+    /// Applies changes until the datastore is closed.
+    pub(crate) async fn run(self, mut stream: WatchStream) -> Result<(), FeedError> {
+        loop {
+            match stream.next().await {
+                Ok(batch) => self.take(batch, &mut stream)?,
+                Err(WatchError::Closed) => return Ok(()),
+                Err(WatchError::Lagging) => {
+                    tracing::warn!(
+                        revision = self.frontier.revision(),
+                        "cache feed fell behind, resuming from history"
+                    );
+                    let next = Revision::new(self.frontier.revision() + 1).unwrap_or_default();
+                    stream = self.store.watch(WatchRequest::prefix(ROOT).from(next)).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Applies a batch and those that wait behind it, then lets the waiters go.
+    fn take(&self, batch: WatchBatch, stream: &mut WatchStream) -> Result<(), FeedError> {
+        let mut revision = batch.revision.get();
+        self.apply(&batch)?;
+        for _ in 0..BURST {
+            let Some(batch) = stream.try_next() else {
+                break;
+            };
+            revision = batch.revision.get();
+            self.apply(&batch)?;
+        }
+        self.frontier.advance(revision);
+        Ok(())
+    }
+
+    fn apply(&self, batch: &WatchBatch) -> Result<(), FeedError> {
+        let mut changes: Vec<(&Arc<Kind>, Vec<Arc<CacheEvent>>)> = Vec::with_capacity(1);
+        for event in &batch.events {
+            let Some(kind) = self.kinds.of_key(&event.kv.key) else {
+                continue;
+            };
+            let Some(event) = self.cache_event(kind, event, batch.revision)? else {
+                continue;
+            };
+            match changes.iter_mut().find(|(other, _)| other.index == kind.index) {
+                Some((_, events)) => events.push(Arc::new(event)),
+                None => changes.push((kind, vec![Arc::new(event)])),
+            }
+        }
+        for (kind, events) in changes {
+            kind.cache.apply(events);
+        }
+        Ok(())
+    }
+
+    fn cache_event(
+        &self,
+        kind: &Kind,
+        event: &cloudeck_engine::Event,
+        revision: Revision,
+    ) -> Result<Option<CacheEvent>, FeedError> {
+        let (namespace, name) = kind.split_key(&event.kv.key);
+        let prev = kind.cache.get(namespace, name);
+        Ok(match event.kind {
+            EventKind::Put => {
+                let (object, tree) = build_with_tree(kind, &event.kv)?;
+                self.tell(kind, &object, Some(&tree));
+                Some(CacheEvent::put(revision.get(), Arc::new(object), prev))
+            }
+            EventKind::Delete => prev.map(|prev| {
+                self.tell(kind, &prev, None);
+                CacheEvent::delete(revision.get(), &prev)
+            }),
+        })
+    }
+
+    fn tell(&self, kind: &Kind, object: &Object, tree: Option<&Value>) {
+        for observer in &self.observers {
+            observer.changed(kind, object, tree);
+        }
+    }
+}
+
+/// The cached object of a stored value.
+pub(crate) fn build(kind: &Kind, kv: &KeyValue) -> Result<Object, FeedError> {
+    build_with_tree(kind, kv).map(|(object, _)| object)
+}
+
+fn build_with_tree(kind: &Kind, kv: &KeyValue) -> Result<(Object, Value), FeedError> {
+    let not_an_object = || FeedError::NotAnObject {
+        key: String::from_utf8_lossy(&kv.key).into_owned(),
+    };
+    let json = splice::with_revision(&kv.value, kv.mod_revision.get()).ok_or_else(not_an_object)?;
+    let tree = json::parse(&json).map_err(|_| not_an_object())?;
+    let fields = (kind.strategy.fields)(&tree);
+    Ok((Object::from_parts(json, &tree, fields), tree))
+}

@@ -1,0 +1,83 @@
+//! How far the caches have come, and who waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Every cache holds all changes up to [`Frontier::revision`]. Writers wait here until readers see their write.
+#[derive(Default)]
+pub(crate) struct Frontier {
+    revision: AtomicU64,
+    waiters: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
+    /// Tells when the store moved without a change under the API's keys.
+    store: OnceLock<Box<dyn Fn(u64) -> u64 + Send + Sync>>,
+}
+
+impl Frontier {
+    /// The newest revision that every cache has reached.
+    pub(crate) fn revision(&self) -> u64 {
+        let applied = self.revision.load(Ordering::Acquire);
+        self.store.get().map_or(applied, |store| store(applied))
+    }
+
+    /// Asks `complete_to` how far the caches are complete beyond what they applied.
+    pub(crate) fn follow(&self, complete_to: impl Fn(u64) -> u64 + Send + Sync + 'static) {
+        // Only the first feed registers; a reopened one reads the same store.
+        let _ = self.store.set(Box::new(complete_to));
+    }
+
+    /// Called by the feed when everything up to `revision` is applied.
+    pub(crate) fn advance(&self, revision: u64) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.revision.fetch_max(revision, Ordering::AcqRel);
+        let later = waiters.split_off(&(revision + 1));
+        let reached = std::mem::replace(&mut *waiters, later);
+        drop(waiters);
+        for waiter in reached.into_values().flatten() {
+            // A waiter that gave up is of no interest.
+            let _ = waiter.send(());
+        }
+    }
+
+    /// Resolves when every cache has reached `revision`.
+    ///
+    /// Cancel safety: may be dropped at any time.
+    pub(crate) async fn reached(&self, revision: u64) {
+        if self.revision.load(Ordering::Acquire) >= revision {
+            return;
+        }
+        let receiver = {
+            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.revision.load(Ordering::Acquire) >= revision {
+                return;
+            }
+            let (sender, receiver) = oneshot::channel();
+            waiters.entry(revision).or_default().push(sender);
+            receiver
+        };
+        // The sender lives in `self`, so this ends only by being reached.
+        let _ = receiver.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn waiters_wake_in_order_of_revision() {
+        let frontier = Frontier::default();
+        let mut second = Box::pin(frontier.reached(2));
+        assert!((&mut second).now_or_never().is_none());
+        frontier.advance(1);
+        assert!((&mut second).now_or_never().is_none());
+        frontier.advance(3);
+        second.await;
+        frontier.reached(3).await;
+        assert_eq!(frontier.revision(), 3);
+    }
+}

@@ -1,0 +1,46 @@
+//! What the server is told at its start.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::clock::Clock;
+
+/// Plain values; the composition root reads them from wherever it likes.
+#[derive(Clone)]
+pub struct Config {
+    pub clock: Clock,
+    /// Where the API server is reached by others, for the endpoints of Service `kubernetes`.
+    pub advertise_address: IpAddr,
+    pub advertise_port: u16,
+    /// Cluster addresses of Services, e.g. 10.96.0.0/16.
+    pub service_cidr: Cidr,
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// Usually `cluster.local`.
+    pub cluster_domain: String,
+    /// The issuer of service-account tokens, and their default audience.
+    pub issuer: String,
+}
+
+/// An IPv4 range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+}
+
+impl Config {
+    /// Upstream's defaults, on the machine's clock.
+    pub fn new(advertise_address: IpAddr, advertise_port: u16) -> Self {
+        Self {
+            clock: Clock::system(),
+            advertise_address,
+            advertise_port,
+            service_cidr: Cidr {
+                address: Ipv4Addr::new(10, 96, 0, 0),
+                prefix: 16,
+            },
+            node_ports: 30000..=32767,
+            cluster_domain: "cluster.local".into(),
+            issuer: "https://kubernetes.default.svc.cluster.local".into(),
+        }
+    }
+}

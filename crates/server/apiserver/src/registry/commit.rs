@@ -1,0 +1,121 @@
+//! One compare-and-swap transaction, and the wait until readers see it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cloudeck_engine::{KeyValue, Revision, Txn, TxnError};
+use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
+
+use crate::cache::{feed, splice};
+use crate::kinds::Kind;
+use crate::server::Core;
+
+/// What must be there for the write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Absent,
+    At(u64),
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Something else is there. The caches have it by now.
+    Changed,
+    Status(Status),
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// The bytes that are stored: Go's field order, without a resourceVersion.
+pub(crate) fn encode(kind: &Kind, tree: &mut Value) -> Bytes {
+    tree.remove_at(&["metadata", "resourceVersion"]);
+    let mut bytes = Vec::with_capacity(2048);
+    crate::gap::write_json(Some(kind.ty), tree, &mut bytes);
+    bytes.into()
+}
+
+/// Writes the object, together with what `base` holds, and returns it as readers now see it.
+pub(crate) async fn put(
+    core: &Core,
+    kind: &Kind,
+    key: &ObjectKey,
+    tree: &mut Value,
+    expect: Expect,
+    base: Txn,
+) -> Result<Arc<Object>, Refusal> {
+    let store_key = Bytes::from(kind.key(&key.namespace, &key.name));
+    let value = encode(kind, tree);
+    let txn = expecting(base, &store_key, expect).put(store_key.clone(), value.clone());
+    let revision = run(core, txn).await?;
+    if let Some(object) = kind.cache.get(&key.namespace, &key.name)
+        && object.revision == revision.get()
+    {
+        return Ok(object);
+    }
+    // Somebody has written over it already: the answer is still this write.
+    let kv = KeyValue {
+        key: store_key,
+        value,
+        create_revision: revision,
+        mod_revision: revision,
+        version: 1,
+        lease: None,
+    };
+    Ok(Arc::new(feed::build(kind, &kv).map_err(Status::internal)?))
+}
+
+/// Deletes the object, together with what `base` holds, and returns the revision of that.
+pub(crate) async fn delete(core: &Core, kind: &Kind, object: &Object, base: Txn) -> Result<u64, Refusal> {
+    let store_key = Bytes::from(kind.key(&object.key.namespace, &object.key.name));
+    let txn = expecting(base, &store_key, Expect::At(object.revision)).delete(store_key);
+    run(core, txn).await.map(Revision::get)
+}
+
+pub(crate) fn expecting(txn: Txn, key: &Bytes, expect: Expect) -> Txn {
+    match expect {
+        Expect::Absent => txn.expect_absent(key.clone()),
+        Expect::At(revision) => txn.expect_revision(key.clone(), Revision::new(revision).unwrap_or_default()),
+    }
+}
+
+/// Runs a transaction and waits for the caches.
+pub(crate) async fn run(core: &Core, txn: Txn) -> Result<Revision, Refusal> {
+    let response = core.store.txn(txn).await.map_err(|error| store_failure(&error))?;
+    if !response.succeeded {
+        // Every key of the store is the API's, so the caches get to any revision.
+        core.frontier.reached(response.revision.get()).await;
+        return Err(Refusal::Changed);
+    }
+    core.frontier.reached(response.revision.get()).await;
+    Ok(response.revision)
+}
+
+fn store_failure(error: &TxnError) -> Status {
+    match error {
+        TxnError::TooLarge { size, limit } => Status::new(
+            Reason::RequestEntityTooLarge,
+            format!("etcdserver: request is too large ({size} bytes, limit {limit})"),
+        ),
+        TxnError::NoSpace => Status::new(Reason::ServiceUnavailable, error.to_string()),
+        other => Status::internal(other),
+    }
+}
+
+/// The object as a dry run answers it: nothing was written, the revision stays what it was.
+pub(crate) fn pretend(kind: &Kind, tree: &mut Value, revision: u64) -> Result<Arc<Object>, Status> {
+    let bytes = encode(kind, tree);
+    let fields = (kind.strategy.fields)(tree);
+    let json = if revision == 0 {
+        bytes
+    } else {
+        splice::with_revision(&bytes, revision).ok_or_else(|| Status::internal("object without metadata"))?
+    };
+    let mut object = Object::from_parts(json, tree, fields);
+    object.revision = revision;
+    Ok(Arc::new(object))
+}

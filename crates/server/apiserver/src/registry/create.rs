@@ -1,0 +1,87 @@
+//! POST: a new object.
+
+use std::sync::Arc;
+
+use cloudeck_client::{Response, Verb};
+use cloudeck_machinery::{Object, ObjectKey, Status, Value};
+
+use super::commit::{self, Expect, Refusal};
+use super::{Call, admit, decode, meta, metadata_rules};
+use crate::alloc;
+
+/// How often another name is drawn when a generated one is taken.
+const NAME_ATTEMPTS: usize = 8;
+
+pub(crate) async fn create(call: &mut Call<'_>) -> Result<Response, Status> {
+    let tree = decode::object(call)?;
+    let object = create_tree(call, tree).await?;
+    Ok(call.answer(&object, true))
+}
+
+/// Creates `tree`, which is in the view's form, normalised.
+pub(crate) async fn create_tree(call: &mut Call<'_>, tree: Value) -> Result<Arc<Object>, Status> {
+    let generated = tree.str_at(&["metadata", "name"]).unwrap_or_default().is_empty();
+    let attempts = if generated { NAME_ATTEMPTS } else { 1 };
+    let mut last = Status::internal("no attempt was made");
+    for _ in 0..attempts {
+        match attempt(call, tree.clone()).await {
+            Err(status) if status.reason == cloudeck_machinery::Reason::AlreadyExists && generated => {
+                last = status
+            }
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, Status> {
+    let kind = Arc::clone(call.kind());
+    let view = Arc::clone(call.view);
+    crate::gap::apply_defaults(view.ty, &mut tree);
+    view.conversion.store(&view, &mut tree);
+    (kind.strategy.default)(&mut tree);
+    meta::prepare_create(call, &mut tree)?;
+    meta::dedup_owners(call, &mut tree);
+    if kind.info.has_status {
+        tree.remove_at(&["status"]);
+    }
+    (kind.strategy.prepare_create)(&mut tree);
+    normalise(&kind, &mut tree)?;
+    super::update::track(call, None, &mut tree);
+    admit::mutate(call, Verb::Create, &mut tree, None)?;
+    meta::dedup_owners(call, &mut tree);
+    let name = tree.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
+    let base = alloc::claim(call, &mut tree, None)?;
+    normalise(&kind, &mut tree)?;
+    let mut causes = metadata_rules::check_create(&kind, &tree);
+    causes.extend((kind.strategy.validate_create)(&tree));
+    causes.extend(crate::gap::declarative_errors(kind.ty, &tree, None));
+    if !causes.is_empty() {
+        return Err(Status::invalid(kind.group(), kind.info.kind, &name, causes));
+    }
+    for warning in (kind.strategy.warnings)(&tree) {
+        call.warn(warning);
+    }
+    super::grants::check(call, &tree, None)?;
+    admit::validate(call, Verb::Create, &tree, None)?;
+    let key = ObjectKey::new(&call.request.namespace, &name);
+    if call.is_dry_run() {
+        return match kind.cache.get(&key.namespace, &key.name) {
+            Some(_) => Err(Status::already_exists(kind.group(), kind.plural(), &name)),
+            None => commit::pretend(&kind, &mut tree, 0),
+        };
+    }
+    let result = commit::put(call.core, &kind, &key, &mut tree, Expect::Absent, base).await;
+    result.map_err(|refusal| match refusal {
+        Refusal::Changed => Status::already_exists(view.group(), view.plural(), &name),
+        Refusal::Status(status) => status,
+    })
+}
+
+/// Brings what the strategies and plug-ins wrote into Go's form.
+pub(crate) fn normalise(kind: &crate::kinds::Kind, tree: &mut Value) -> Result<(), Status> {
+    crate::gap::normalise(kind.ty, tree).map_err(|errors| {
+        let why = errors.first().map(ToString::to_string).unwrap_or_default();
+        Status::internal(format!("a default does not fit the schema: {why}"))
+    })
+}

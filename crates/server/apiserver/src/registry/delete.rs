@@ -1,0 +1,333 @@
+//! DELETE: at once, gracefully, or when the last finalizer is gone.
+
+use std::sync::Arc;
+
+use cloudeck_client::{Response, Verb};
+use cloudeck_engine::Txn;
+use cloudeck_machinery::{Cause, CauseType, Object, Status, Value, json, value};
+
+use super::commit::{self, Expect, Refusal};
+use super::decode::{self, Expected};
+use super::{Call, admit, facts, list, meta};
+use crate::alloc;
+use crate::clock;
+use crate::kinds::Kind;
+
+const ATTEMPTS: usize = 16;
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// `DeleteOptions`, from the body and the query.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeleteOptions {
+    grace_seconds: Option<i64>,
+    propagation: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+/// What a deletion comes to.
+enum Outcome {
+    /// Gone.
+    Deleted(Arc<Object>),
+    /// Marked, and waiting for finalizers or the node.
+    Marked(Arc<Object>),
+}
+
+pub(crate) async fn delete(call: &mut Call<'_>) -> Result<Response, Status> {
+    let options = DeleteOptions::read(call)?;
+    let outcome = delete_object(call, &options).await?;
+    Ok(match outcome {
+        Outcome::Marked(object) => call.answer(&object, false),
+        Outcome::Deleted(object) if facts::returns_deleted_object(call.kind()) => call.answer(&object, false),
+        Outcome::Deleted(object) => success(call, &object),
+    })
+}
+
+/// Deletes an object through the usual path, for other subresources: evictions.
+pub(crate) async fn delete_with(call: &mut Call<'_>, options: &DeleteOptions) -> Result<(), Status> {
+    delete_object(call, options).await.map(|_| ())
+}
+
+/// Deletes everything that the selectors select; answers with what there was.
+pub(crate) async fn delete_collection(call: &mut Call<'_>) -> Result<Response, Status> {
+    let options = DeleteOptions::read(call)?;
+    let list = list::select(call)?;
+    let mut request = call.request.clone();
+    for object in &list.items {
+        request.namespace = object.key.namespace.to_string();
+        request.name = object.key.name.to_string();
+        let mut one = Call {
+            core: call.core,
+            user: call.user,
+            agent: call.agent,
+            request: &request,
+            view: call.view,
+            warnings: Vec::new(),
+        };
+        match delete_object(&mut one, &options).await {
+            Ok(_) => {}
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(Response::List(list))
+}
+
+async fn delete_object(call: &mut Call<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
+    for _ in 0..ATTEMPTS {
+        let current = call.current()?;
+        options.check_preconditions(call, &current)?;
+        match attempt(call, options, &current).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Refusal::Status(status)) => return Err(status),
+            Err(Refusal::Changed) => {}
+        }
+    }
+    Err(Status::modified(
+        call.view.group(),
+        call.view.plural(),
+        &call.request.name,
+    ))
+}
+
+async fn attempt(
+    call: &mut Call<'_>,
+    options: &DeleteOptions,
+    current: &Arc<Object>,
+) -> Result<Outcome, Refusal> {
+    let kind = Arc::clone(call.kind());
+    let old = current.tree();
+    let mut new = old.clone();
+    admit::validate(call, Verb::Delete, &old, None)?;
+    options.set_finalizers(&kind, &mut new);
+    let grace = grace_seconds(&kind, &old, options.grace_seconds);
+    mark(call, &mut new, grace);
+    if kind.is("", "namespaces") && !old.items_at(&["spec", "finalizers"]).is_empty() {
+        new.set_at(&["status", "phase"], "Terminating");
+    }
+    if is_finished(&kind, &new) {
+        if call.is_dry_run() {
+            return Ok(Outcome::Deleted(Arc::clone(current)));
+        }
+        let base = alloc::release(call.core, &kind, &old);
+        let revision = commit::delete(call.core, &kind, current, base).await?;
+        return Ok(Outcome::Deleted(Arc::new(crate::cache::splice::under_revision(
+            current, revision,
+        ))));
+    }
+    if new == old {
+        return Ok(Outcome::Marked(Arc::clone(current)));
+    }
+    if call.is_dry_run() {
+        return Ok(Outcome::Marked(commit::pretend(
+            &kind,
+            &mut new,
+            current.revision,
+        )?));
+    }
+    if facts::has_generation(&kind) && old.at(&["metadata", "deletionTimestamp"]).is_none() {
+        let generation = old.int_at(&["metadata", "generation"]).unwrap_or(0) + 1;
+        new.set_at(&["metadata", "generation"], generation);
+    }
+    let expect = Expect::At(current.revision);
+    commit::put(call.core, &kind, &current.key, &mut new, expect, Txn::new())
+        .await
+        .map(Outcome::Marked)
+}
+
+/// How long the object may take to end: only pods have a say in it.
+fn grace_seconds(kind: &Kind, old: &Value, asked: Option<i64>) -> i64 {
+    if !kind.is("", "pods") {
+        return 0;
+    }
+    let unscheduled = old.str_at(&["spec", "nodeName"]).unwrap_or_default().is_empty();
+    let over = matches!(old.str_at(&["status", "phase"]), Some("Succeeded" | "Failed"));
+    if unscheduled || over {
+        return 0;
+    }
+    let own = old
+        .int_at(&["spec", "terminationGracePeriodSeconds"])
+        .unwrap_or(30);
+    // A negative period means one second, as upstream has it.
+    match asked.unwrap_or(own) {
+        seconds if seconds < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// Sets the time of death, which may only come nearer.
+fn mark(call: &Call<'_>, new: &mut Value, grace: i64) {
+    let now = call.core.clock.seconds();
+    let previous = new.int_at(&["metadata", "deletionGracePeriodSeconds"]);
+    let marked = new.at(&["metadata", "deletionTimestamp"]).is_some();
+    if marked && previous.is_some_and(|previous| grace >= previous) {
+        return;
+    }
+    if marked && previous.is_none() {
+        return;
+    }
+    let start = if marked {
+        deletion_start(new, previous).unwrap_or(now)
+    } else {
+        now
+    };
+    new.set_at(
+        &["metadata", "deletionTimestamp"],
+        clock::format_seconds(start + grace),
+    );
+    new.set_at(&["metadata", "deletionGracePeriodSeconds"], grace);
+}
+
+/// When the graceful deletion began.
+fn deletion_start(tree: &Value, grace: Option<i64>) -> Option<i64> {
+    let text = tree.str_at(&["metadata", "deletionTimestamp"])?;
+    let end: jiff::Timestamp = text.parse().ok()?;
+    Some(end.as_second() - grace.unwrap_or(0))
+}
+
+/// Whether a marked object has nothing left to wait for.
+pub(crate) fn is_finished(kind: &Kind, tree: &Value) -> bool {
+    tree.at(&["metadata", "deletionTimestamp"]).is_some()
+        && tree
+            .int_at(&["metadata", "deletionGracePeriodSeconds"])
+            .unwrap_or(0)
+            == 0
+        && !meta::has_finalizers(tree)
+        && !(kind.is("", "namespaces") && !tree.items_at(&["spec", "finalizers"]).is_empty())
+}
+
+fn success(call: &Call<'_>, object: &Object) -> Response {
+    let mut details =
+        value!({"name": (&*object.key.name), "kind": (call.view.plural()), "uid": (&*object.uid)});
+    if !call.view.group().is_empty() {
+        details.set_at(&["group"], call.view.group());
+    }
+    let status = value!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": (details)
+    });
+    Response::Json {
+        bytes: json::to_vec(&status).into(),
+        code: 200,
+    }
+}
+
+impl DeleteOptions {
+    /// Deletes only the object with this uid.
+    pub(crate) fn with_uid(uid: &str) -> Self {
+        Self {
+            uid: Some(uid.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Reads the body, or the query parameters when there is none.
+    pub(crate) fn read(call: &Call<'_>) -> Result<Self, Status> {
+        let params = &call.request.params;
+        if call.request.body.bytes.is_empty() {
+            let propagation = Some(params.propagation_policy.clone()).filter(|policy| !policy.is_empty());
+            let options = Self {
+                grace_seconds: params.grace_period_seconds,
+                propagation,
+                ..Self::default()
+            };
+            return options.checked();
+        }
+        let ty = cloudeck_schema::type_of_kind("", "v1", "DeleteOptions")
+            .ok_or_else(|| Status::internal("no schema of DeleteOptions"))?;
+        let mut tree = decode::parse(
+            &call.request.body,
+            Expected {
+                api_version: "v1",
+                kind: "DeleteOptions",
+                ty,
+            },
+            &mut Vec::new(),
+        )?;
+        // Clients send it under any group version.
+        tree.set_at(&["apiVersion"], "v1");
+        let tree = decode::lenient_tree(
+            tree,
+            Expected {
+                api_version: "v1",
+                kind: "DeleteOptions",
+                ty,
+            },
+        )?;
+        Self::from_tree(&tree).checked()
+    }
+
+    pub(crate) fn from_tree(tree: &Value) -> Self {
+        let text = |path: &[&str]| tree.str_at(path).map(str::to_owned);
+        let orphan = tree.bool_at(&["orphanDependents"]);
+        let legacy = orphan.map(|orphan| if orphan { "Orphan" } else { "Background" }.to_owned());
+        Self {
+            grace_seconds: tree.int_at(&["gracePeriodSeconds"]),
+            propagation: text(&["propagationPolicy"]).or(legacy),
+            uid: text(&["preconditions", "uid"]),
+            resource_version: text(&["preconditions", "resourceVersion"]),
+        }
+    }
+
+    fn checked(self) -> Result<Self, Status> {
+        match self.propagation.as_deref() {
+            None | Some("Orphan" | "Background" | "Foreground") => Ok(self),
+            Some(other) => {
+                let message = format!(
+                    "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                );
+                let cause = Cause {
+                    cause: CauseType::NotSupported,
+                    message,
+                    field: "propagationPolicy".into(),
+                };
+                Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]))
+            }
+        }
+    }
+
+    fn check_preconditions(&self, call: &Call<'_>, current: &Object) -> Result<(), Status> {
+        let conflict =
+            |why: String| Status::conflict(call.view.group(), call.view.plural(), &call.request.name, &why);
+        if let Some(uid) = self.uid.as_deref().filter(|uid| *uid != current.uid) {
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                current.uid
+            )));
+        }
+        let revision = current.revision.to_string();
+        if let Some(version) = self
+            .resource_version
+            .as_deref()
+            .filter(|version| *version != revision)
+        {
+            return Err(conflict(format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {revision}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The garbage collector reads its orders from finalizers.
+    fn set_finalizers(&self, kind: &Kind, tree: &mut Value) {
+        if kind.is("", "namespaces") {
+            return;
+        }
+        let Some(policy) = self.propagation.as_deref() else {
+            return;
+        };
+        let wanted = match policy {
+            "Orphan" => Some(ORPHAN),
+            "Foreground" => Some(FOREGROUND),
+            _ => None,
+        };
+        let mut finalizers: Vec<Value> = tree.items_at(&["metadata", "finalizers"]).to_vec();
+        finalizers.retain(|name| !matches!(name.as_str(), Some(ORPHAN | FOREGROUND)));
+        finalizers.extend(wanted.map(Value::from));
+        if finalizers.is_empty() {
+            tree.remove_at(&["metadata", "finalizers"]);
+        } else {
+            tree.set_at(&["metadata", "finalizers"], finalizers);
+        }
+    }
+}

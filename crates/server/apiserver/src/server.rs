@@ -1,0 +1,269 @@
+//! The server without any protocol: who may ask what, and who answers it.
+//!
+//! The in-process transport and the HTTP edge both end here: authorise, then the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloudeck_auth::{
+    Attributes, Authorizer as _, ClusterAuthorizer, LocalIdentity, ObjectReader, UserInfo, Watched, forbidden,
+};
+use cloudeck_client::{Client, Request, Response, Verb};
+use cloudeck_engine::Store;
+use cloudeck_machinery::{Object, Status, Value};
+use cloudeck_task::Scope;
+
+use crate::cache::Frontier;
+use crate::cache::feed::{Feed, FeedError, Observer};
+use crate::cache::watcher::Watcher;
+use crate::clock::{Clock, Ids};
+use crate::config::Config;
+use crate::kinds::{Kind, Kinds, View};
+use crate::registry::{self, Call};
+use crate::transport::InProcess;
+
+/// The API server. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) core: Arc<Core>,
+}
+
+/// Everything that requests share.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) frontier: Arc<Frontier>,
+    pub(crate) authorizer: Arc<ClusterAuthorizer>,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) scope: Scope,
+}
+
+/// An answer and the warnings that go with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("filling the watch caches")]
+    Load(#[from] FeedError),
+    #[error("creating the objects that every cluster has: {0}")]
+    Bootstrap(Status),
+}
+
+impl Server {
+    /// Fills the caches from `store`, creates what every cluster has, and serves in-process from now on.
+    ///
+    /// The feed and all that belongs to the server runs in a child of `scope`.
+    pub async fn start(config: Config, store: Arc<dyn Store>, scope: &Scope) -> Result<Self, StartError> {
+        let kinds = Arc::new(Kinds::from_schema());
+        let frontier = Arc::new(Frontier::default());
+        let authorizer = Arc::new(ClusterAuthorizer::new());
+        let scope = scope.child("apiserver");
+        let feed = Feed {
+            store: Arc::clone(&store),
+            kinds: Arc::clone(&kinds),
+            frontier: Arc::clone(&frontier),
+            observers: vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
+        };
+        let stream = feed.load().await?;
+        scope.spawn_critical("cache-feed", feed.run(stream));
+        let clock = config.clock.clone();
+        let core = Core {
+            config,
+            store,
+            kinds,
+            frontier,
+            authorizer,
+            clock,
+            ids: Ids::new(),
+            scope,
+        };
+        let server = Self { core: Arc::new(core) };
+        crate::bootstrap::ensure(&server)
+            .await
+            .map_err(StartError::Bootstrap)?;
+        Ok(server)
+    }
+
+    /// A client that shares this server's objects and acts as `identity`.
+    pub fn client(&self, identity: LocalIdentity) -> Client {
+        let agent = identity
+            .user()
+            .name
+            .rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        self.client_as(identity, &agent)
+    }
+
+    /// As [`Server::client`], with a User-Agent of its own for managedFields.
+    pub fn client_as(&self, identity: LocalIdentity, agent: &str) -> Client {
+        Client::new(Arc::new(InProcess::new(self.clone(), identity, agent)))
+    }
+
+    /// Stops what the server runs.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.core.scope.shutdown(deadline).await;
+    }
+
+    /// Any verb but watch.
+    pub(crate) async fn handle(
+        &self,
+        user: &Arc<UserInfo>,
+        agent: &str,
+        request: &Request,
+    ) -> Result<Answer, Status> {
+        self.core.authorize(user, request)?;
+        let view = self.core.view(request)?;
+        let mut call = Call {
+            core: &self.core,
+            user,
+            agent,
+            request,
+            view,
+            warnings: Vec::new(),
+        };
+        let response = dispatch(&mut call).await?;
+        Ok(Answer {
+            response,
+            warnings: call.warnings,
+        })
+    }
+
+    /// Opens a watch.
+    pub(crate) async fn watch(
+        &self,
+        user: &Arc<UserInfo>,
+        agent: &str,
+        request: &Request,
+    ) -> Result<(Arc<View>, Watcher), Status> {
+        self.core.authorize(user, request)?;
+        let view = self.core.view(request)?;
+        if !view.info.has_verb("watch") || !request.subresource.is_empty() {
+            return Err(Status::method_not_allowed(view.group(), view.plural(), "watch"));
+        }
+        let call = Call {
+            core: &self.core,
+            user,
+            agent,
+            request,
+            view,
+            warnings: Vec::new(),
+        };
+        let watcher = registry::watch::open(&call).await?;
+        Ok((Arc::clone(view), watcher))
+    }
+}
+
+async fn dispatch(call: &mut Call<'_>) -> Result<Response, Status> {
+    let (info, request) = (call.view.info, call.request);
+    if !request.subresource.is_empty() {
+        return crate::subresource::dispatch(call).await;
+    }
+    if !info.has_verb(request.verb.as_str()) {
+        return Err(Status::method_not_allowed(
+            info.group,
+            info.plural,
+            request.verb.as_str(),
+        ));
+    }
+    if let Some(reviewer) = crate::subresource::virtual_kind(info) {
+        return reviewer.answer(call);
+    }
+    match request.verb {
+        Verb::Get => registry::read::get(call).await,
+        Verb::List => registry::list::list(call).await,
+        Verb::Create => registry::create::create(call).await,
+        Verb::Update => registry::update::update(call).await,
+        Verb::Patch => registry::patch::patch(call).await,
+        Verb::Delete => registry::delete::delete(call).await,
+        Verb::DeleteCollection => registry::delete::delete_collection(call).await,
+        Verb::Watch => Err(Status::internal("a watch is not answered in one piece")),
+    }
+}
+
+impl Core {
+    /// 403 unless `user` may do what the request asks.
+    pub(crate) fn authorize(&self, user: &UserInfo, request: &Request) -> Result<(), Status> {
+        let resource = &request.resource;
+        let attributes = Attributes {
+            user,
+            verb: request.verb.as_str(),
+            group: &resource.group,
+            version: &resource.version,
+            resource: &resource.resource,
+            subresource: &request.subresource,
+            namespace: &request.namespace,
+            name: &request.name,
+            path: "",
+            field_selector: &request.params.field_selector,
+        };
+        let decision = self.authorizer.authorize(&attributes);
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(forbidden(&attributes, &decision.reason))
+        }
+    }
+
+    pub(crate) fn view(&self, request: &Request) -> Result<&Arc<View>, Status> {
+        self.kinds.view(&request.resource).ok_or_else(no_such_resource)
+    }
+
+    /// The storage kind of a built-in resource.
+    ///
+    /// # Panics
+    /// When the schema does not serve it, which is a mistake in the program.
+    pub(crate) fn stored(&self, group: &str, plural: &str) -> &Arc<Kind> {
+        self.kinds
+            .stored(group, plural)
+            .unwrap_or_else(|| panic!("{plural}.{group} is not served"))
+    }
+}
+
+/// The 404 of a path that names nothing.
+pub(crate) fn no_such_resource() -> Status {
+    Status::new(
+        cloudeck_machinery::Reason::NotFound,
+        "the server could not find the requested resource",
+    )
+    .with_details("", "", "")
+}
+
+impl ObjectReader for Core {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.kinds.stored(group, resource)?.cache.get(namespace, name)
+    }
+
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(kind) = self.kinds.stored(group, resource) else {
+            return Vec::new();
+        };
+        kind.cache
+            .snapshot(namespace, &self.frontier, None, usize::MAX, |_| true)
+            .0
+            .objects
+    }
+}
+
+/// Shows role and pod changes to the authoriser before their writers hear of them.
+struct AuthorizerFeed(Arc<ClusterAuthorizer>);
+
+impl Observer for AuthorizerFeed {
+    fn changed(&self, kind: &Kind, object: &Object, tree: Option<&Value>) {
+        if let Some(watched) = Watched::of(kind.group(), kind.plural()) {
+            self.0
+                .observe(watched, &object.key.namespace, &object.key.name, tree);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
