@@ -6,6 +6,7 @@
 //! - [`route`]: links, addresses, routes, neighbours.
 //! - [`nftables`]: atomic batches of tables, chains, sets, elements and rules.
 //! - [`conntrack`]: deletion of tracked connections by filter.
+//! - [`resolve`]: host names to addresses.
 //! - [`namespace`]: running something, or opening a socket, inside another network namespace.
 //!
 //! Knows nothing of Kubernetes, of pods or of services, spawns no tasks, and keeps no state beyond its sockets.
@@ -17,6 +18,7 @@ pub mod conntrack;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+pub mod resolve;
 pub mod route;
 
 pub use cidr::{Ipv4Cidr, ParseCidrError};
