@@ -8,6 +8,7 @@
 
 mod blob;
 mod normalise;
+pub mod protobuf;
 mod resources;
 mod types;
 mod walk;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cloudeck_machinery::json;
-use cloudeck_schema::{TypeRef, group_versions, normalise, type_of_kind, unknown_fields, write_json};
+use cloudeck_schema::{
+    TypeRef, group_versions, normalise, protobuf, type_of_kind, unknown_fields, write_json,
+};
 
 /// The level that the tables were generated from.
 const MODULE: &str = "k8s.io/api@v0.37.2";
@@ -119,5 +121,21 @@ fn every_json_vector_survives_normalisation_unchanged() {
         write_json(Some(vector.ty), &tree, &mut out);
         (vector.name, out, vector.json)
     });
+    assert_equal(results.collect());
+}
+
+#[test]
+fn every_protobuf_vector_becomes_its_json() {
+    // A WatchEvent is no kind: its envelope names none, and it is never sent to a server.
+    let results = served_vectors()
+        .into_iter()
+        .filter(|vector| vector.ty.is_kind())
+        .map(|vector| {
+            let (_, tree) = protobuf::decode_envelope(&vector.protobuf)
+                .unwrap_or_else(|error| panic!("{}: {error}", vector.name));
+            let mut out = Vec::new();
+            write_json(Some(vector.ty), &tree, &mut out);
+            (vector.name, out, vector.json)
+        });
     assert_equal(results.collect());
 }
