@@ -7,6 +7,7 @@
 //! (`cloudeck-strategy` has those). Start reading at [`TypeRef`] and [`ResourceInfo`].
 
 mod blob;
+pub mod discovery;
 mod normalise;
 pub mod protobuf;
 mod resources;
