@@ -4,10 +4,14 @@
 //! Knows nothing of HTTP, storage, clocks or particular kinds: content types, strict field validation, defaulting and
 //! normalisation of the result are the caller's.
 //!
-//! Start reading at [`apply::track_update`], which every write passes, and [`strategic::apply`].
+//! Start reading at [`apply::track_update`], which every write passes.
 
+pub mod apply;
+pub mod fieldset;
 pub mod json_patch;
+mod managed;
 pub mod merge_patch;
+mod typed;
 
 #[cfg(test)]
 mod arbitrary;

@@ -1,0 +1,229 @@
+//! What changed between two trees, as sets of fields.
+
+use std::cmp::Ordering;
+
+use cloudeck_machinery::{Key, Map, Value};
+
+use super::{Form, Items, Type};
+use crate::fieldset::{FieldSet, Node, field_element};
+
+/// What a second tree removed, changed and added. No field is in more than one set.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Comparison {
+    pub(crate) removed: FieldSet,
+    pub(crate) modified: FieldSet,
+    pub(crate) added: FieldSet,
+}
+
+impl Comparison {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
+    }
+
+    /// Without the fields of `set` and everything below them.
+    pub(crate) fn exclude(&mut self, set: &FieldSet) {
+        for part in [&mut self.removed, &mut self.modified, &mut self.added] {
+            part.subtract_below(set);
+        }
+    }
+
+    /// What the second tree says anew, and everything that changed at all.
+    pub(crate) fn into_set_and_touched(self) -> (FieldSet, FieldSet) {
+        let set = self.modified.union(self.added);
+        let touched = set.clone().union(self.removed);
+        (set, touched)
+    }
+}
+
+/// Compares two trees of one type.
+pub(crate) fn compare(ty: Type, old: &Value, new: &Value) -> Comparison {
+    let mut changes = Changes::default();
+    walk(ty, Some(old), Some(new), &mut changes);
+    Comparison {
+        removed: changes.removed.into_set(),
+        modified: changes.modified.into_set(),
+        added: changes.added.into_set(),
+    }
+}
+
+#[derive(Default)]
+struct Changes {
+    removed: Node,
+    modified: Node,
+    added: Node,
+}
+
+impl Changes {
+    fn attach(&mut self, element: &Key, below: Changes) {
+        for (set, child) in [
+            (&mut self.removed, below.removed),
+            (&mut self.modified, below.modified),
+            (&mut self.added, below.added),
+        ] {
+            if !child.is_empty() {
+                set.attach(element.clone(), child);
+            }
+        }
+    }
+
+    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) {
+        match (old, new) {
+            (None, _) => self.added.member = true,
+            (_, None) => self.removed.member = true,
+            (Some(old), Some(new)) => self.modified.member |= !same(old, new),
+        }
+    }
+}
+
+fn walk(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
+    match (ty.form(old), ty.form(new)) {
+        (Form::Leaf | Form::Open, Form::Leaf | Form::Open) => out.leaf(old, new),
+        (Form::List(items), _) | (_, Form::List(items)) => list(&items, old, new, out),
+        (Form::Map, Form::Map | Form::Open) | (Form::Open, Form::Map) => map(ty, old, new, out),
+        // A map became something else or the other way round: its members come or go, and the value changed.
+        (Form::Map, Form::Leaf) | (Form::Leaf, Form::Map) => {
+            let members = |value: Option<&Value>| value.filter(|value| value.as_object().is_some()).cloned();
+            map(ty, members(old).as_ref(), members(new).as_ref(), out);
+            out.leaf(old, new);
+            (out.added.member, out.removed.member) = (old.is_none(), new.is_none());
+        }
+    }
+}
+
+fn map(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
+    let filled = |value: Option<&Value>| {
+        value
+            .and_then(Value::as_object)
+            .is_some_and(|members| !members.is_empty())
+    };
+    if !filled(old) && !filled(new) {
+        // Nothing in either: a leaf, so that null, empty and absent are told apart.
+        return out.leaf(old, new);
+    }
+    let empty = Map::new();
+    let old_members = old.and_then(Value::as_object).unwrap_or(&empty);
+    let new_members = new.and_then(Value::as_object).unwrap_or(&empty);
+    zip(old_members, new_members, |name, old, new| {
+        let mut below = Changes::default();
+        walk(ty.member(name), old, new, &mut below);
+        if !(below.removed.is_empty() && below.modified.is_empty() && below.added.is_empty()) {
+            out.attach(&field_element(name), below);
+        }
+    });
+    out.added.member |= old.is_none();
+    out.removed.member |= new.is_none();
+}
+
+/// Walks the members of two maps together.
+pub(super) fn zip<'a>(
+    left: &'a Map,
+    right: &'a Map,
+    mut visit: impl FnMut(&'a Key, Option<&'a Value>, Option<&'a Value>),
+) {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let l = if order.is_le() { left.next() } else { None };
+        let r = if order.is_ge() { right.next() } else { None };
+        if let Some((name, _)) = l.or(r) {
+            visit(name, l.map(|(_, value)| value), r.map(|(_, value)| value));
+        }
+    }
+}
+
+fn list(items: &Items, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
+    let old_items = old.and_then(Value::as_array).unwrap_or_default();
+    let new_items = new.and_then(Value::as_array).unwrap_or_default();
+    if old_items.is_empty() && new_items.is_empty() {
+        return out.leaf(old, new);
+    }
+    if old_items != new_items {
+        let (old_groups, new_groups) = (groups(items, old_items), groups(items, new_items));
+        for (element, old) in &old_groups {
+            let new = find(&new_groups, element);
+            compare_group(items, element, old, new, out);
+        }
+        for (element, new) in &new_groups {
+            if find(&old_groups, element).is_empty() {
+                compare_group(items, element, &[], new, out);
+            }
+        }
+    }
+    out.added.member |= old.is_none();
+    out.removed.member |= new.is_none();
+}
+
+type Groups<'a> = Vec<(Key, Vec<&'a Value>)>;
+
+/// The items by their element, in order of first appearance. Items without an element are left out: what is stored has
+/// been validated, and upstream would refuse to compare.
+fn groups<'a>(items: &Items, list: &'a [Value]) -> Groups<'a> {
+    let mut groups: Groups<'a> = Vec::with_capacity(list.len());
+    for item in list {
+        let Ok(element) = items.element(item) else {
+            continue;
+        };
+        match groups.iter_mut().find(|(other, _)| *other == element) {
+            Some((_, group)) => group.push(item),
+            None => groups.push((element, vec![item])),
+        }
+    }
+    groups
+}
+
+fn find<'a, 'b>(groups: &'b Groups<'a>, element: &Key) -> &'b [&'a Value] {
+    groups
+        .iter()
+        .find(|(other, _)| other == element)
+        .map_or(&[], |(_, group)| group)
+}
+
+/// Items that share an element are compared as one value.
+fn compare_group(items: &Items, element: &Key, old: &[&Value], new: &[&Value], out: &mut Changes) {
+    let mut below = Changes::default();
+    match (old.len() > 1, new.len() > 1) {
+        (false, false) => walk(items.item, old.first().copied(), new.first().copied(), &mut below),
+        (true, true) => {
+            below.modified.member =
+                old.len() != new.len() || old.iter().zip(new).any(|(old, new)| !same(old, new));
+        }
+        (true, false) => {
+            if let Some(new) = new.first() {
+                walk(items.item, None, Some(new), &mut below);
+            }
+            below.removed.member = true;
+        }
+        (false, true) => {
+            if let Some(old) = old.first() {
+                walk(items.item, Some(old), None, &mut below);
+            }
+            below.added.member = true;
+        }
+    }
+    out.attach(element, below);
+}
+
+/// Equality with integers and floats compared as numbers.
+pub(crate) fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Int(int), Value::Float(float)) | (Value::Float(float), Value::Int(int)) => {
+            (*int as f64).total_cmp(float).is_eq()
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .zip(right.iter())
+                    .all(|((a, left), (b, right))| a == b && same(left, right))
+        }
+        _ => left == right,
+    }
+}
