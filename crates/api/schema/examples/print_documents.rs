@@ -1,9 +1,9 @@
 //! Prints a generated document, to look at it or compare it with upstream's: `aggregated`, `groups`,
-//! `resources GROUP/VERSION`.
+//! `resources GROUP/VERSION`, `openapi GROUP/VERSION`.
 
 use std::io::Write as _;
 
-use cloudeck_schema::discovery;
+use cloudeck_schema::{discovery, openapi};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -19,9 +19,14 @@ fn main() {
             let (group, version) = split(served);
             discovery::resource_list(&group, &version)
         }
+        ["openapi", served] => {
+            let (group, version) = split(served);
+            openapi::document(&group, &version)
+        }
         _ => None,
     };
-    let document = document.expect("usage: aggregated | groups | resources [GROUP/]VERSION");
+    let document =
+        document.expect("usage: aggregated | groups | resources [GROUP/]VERSION | openapi [GROUP/]VERSION");
     std::io::stdout()
         .write_all(&document)
         .expect("stdout takes the document");

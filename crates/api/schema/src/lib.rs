@@ -9,6 +9,7 @@
 mod blob;
 pub mod discovery;
 mod normalise;
+pub mod openapi;
 pub mod protobuf;
 mod resources;
 mod types;

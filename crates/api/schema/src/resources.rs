@@ -132,6 +132,11 @@ impl Subresource {
 }
 
 impl GroupVersionInfo {
+    /// The prefix of its types' names, such as `io.k8s.api.apps.v1`.
+    pub(crate) fn package(&self) -> &'static str {
+        self.package
+    }
+
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         api_version(self.group, self.version)
