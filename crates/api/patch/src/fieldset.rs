@@ -342,15 +342,73 @@ fn canonical_element(element: &str) -> Result<Option<Key>, String> {
 }
 
 fn print_paths(node: &Map, prefix: &str, out: &mut Vec<String>) {
-    for (element, below) in children(node) {
-        if is_member(below) {
+    let mut below: Vec<(&Key, &Map)> = children(node).collect();
+    if below.iter().any(|(element, _)| !element.starts_with("f:")) {
+        below.sort_by_cached_key(|(element, _)| ElementOrder::of(element));
+    }
+    for (element, child) in &below {
+        if is_member(child) {
             out.push(format!("{prefix}{}", print_element(element)));
         }
     }
-    for (element, below) in children(node) {
-        if has_children(below) {
-            print_paths(below, &format!("{prefix}{}", print_element(element)), out);
+    for (element, child) in below {
+        if has_children(child) {
+            print_paths(child, &format!("{prefix}{}", print_element(element)), out);
         }
+    }
+}
+
+/// Upstream's order of elements: fields, keys, values, indices; numbers by size, before texts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum ElementOrder {
+    Field(Key),
+    Fields(Vec<(Key, ValueOrder)>),
+    Value(ValueOrder),
+    Index(i64),
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum ValueOrder {
+    /// The bits of the number, ordered as the number.
+    Number(i64),
+    Text(String),
+    Other(String),
+}
+
+impl ElementOrder {
+    fn of(element: &str) -> Self {
+        let (kind, content) = element.split_once(':').unwrap_or_default();
+        let parsed = || json::parse(content.as_bytes()).unwrap_or_default();
+        match kind {
+            "k" => match parsed() {
+                Value::Object(key) => Self::Fields(
+                    key.into_iter()
+                        .map(|(name, value)| (name, ValueOrder::of(&value)))
+                        .collect(),
+                ),
+                _ => Self::Fields(Vec::new()),
+            },
+            "v" => Self::Value(ValueOrder::of(&parsed())),
+            "i" => Self::Index(content.parse().unwrap_or_default()),
+            _ => Self::Field(content.into()),
+        }
+    }
+}
+
+impl ValueOrder {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Int(number) => Self::float(*number as f64),
+            Value::Float(number) => Self::float(*number),
+            Value::String(text) => Self::Text(text.to_string()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+
+    /// The order of `f64::total_cmp`.
+    fn float(number: f64) -> Self {
+        let bits = number.to_bits() as i64;
+        Self::Number(bits ^ (((bits >> 63) as u64) >> 1) as i64)
     }
 }
 

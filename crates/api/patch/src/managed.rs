@@ -30,6 +30,26 @@ impl Entry {
             && (self.applied || self.api_version == other.api_version)
     }
 
+    /// The identity as the JSON text by which upstream orders managers.
+    pub(crate) fn identity(&self) -> String {
+        let mut out = Vec::with_capacity(64);
+        let mut member = |prefix: &str, text: &str| {
+            if !text.is_empty() {
+                out.extend_from_slice(prefix.as_bytes());
+                cloudeck_machinery::json::write_string(text, &mut out);
+            }
+        };
+        member("\"manager\":", &self.manager);
+        member(",\"operation\":", if self.applied { "Apply" } else { "Update" });
+        member(
+            ",\"apiVersion\":",
+            if self.applied { "" } else { &self.api_version },
+        );
+        member(",\"subresource\":", &self.subresource);
+        out.push(b'}');
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     /// Reads one entry. `trusted` ones have canonical fields, because this module wrote them.
     fn read(entry: &Value, at: usize, trusted: bool) -> Result<Self, String> {
         let text = |name: &str| Key::from(entry.str_at(&[name]).unwrap_or_default());
@@ -146,7 +166,7 @@ pub(crate) fn cap_updaters(entries: &mut Vec<Entry>) {
     if excess == 0 {
         return;
     }
-    entries.sort_by(|a, b| a.applied.cmp(&b.applied).then_with(|| a.order(b)));
+    entries.sort_by_cached_key(|entry| (entry.applied, entry.time.clone(), entry.identity()));
     let mut at = 0;
     while excess > 0 && at < entries.len() && !entries[at].applied {
         let version = entries[at].api_version.clone();

@@ -62,9 +62,10 @@ impl Type {
                 | Shape::List {
                     kind: ListKind::Atomic,
                     ..
-                },
+                }
+                | Shape::Struct { atomic: true }
+                | Shape::Map { atomic: true, .. },
             ) => Form::Leaf,
-            Some(Shape::Struct { atomic: true } | Shape::Map { atomic: true, .. }) => Form::Leaf,
             Some(Shape::Struct { .. } | Shape::Map { .. }) => Form::Map,
             Some(Shape::List {
                 item,

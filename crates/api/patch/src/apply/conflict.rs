@@ -7,11 +7,12 @@ use crate::fieldset::FieldSet;
 use crate::managed::Entry;
 
 pub(super) fn status(conflicts: &[(Entry, FieldSet)]) -> Status {
-    let mut owners: Vec<(String, Vec<String>)> = conflicts
+    let mut conflicts: Vec<&(Entry, FieldSet)> = conflicts.iter().collect();
+    conflicts.sort_by_cached_key(|(entry, _)| entry.identity());
+    let owners: Vec<(String, Vec<String>)> = conflicts
         .iter()
         .map(|(entry, fields)| (owner(entry), fields.paths()))
         .collect();
-    owners.sort_by(|a, b| a.0.cmp(&b.0));
     let causes: Vec<Cause> = owners
         .iter()
         .flat_map(|(owner, paths)| paths.iter().map(move |path| (owner, path)))

@@ -75,6 +75,16 @@ fn paths_print_as_in_conflicts() {
 }
 
 #[test]
+fn items_print_in_the_order_of_their_numbers() {
+    let ports =
+        set(r#"{"k:{\"port\":443}":{},"k:{\"port\":80}":{},"k:{\"port\":-1}":{},"k:{\"port\":\"a\"}":{}}"#);
+    assert_eq!(
+        ports.paths(),
+        ["[port=-1]", "[port=80]", "[port=443]", r#"[port="a"]"#]
+    );
+}
+
+#[test]
 fn paths_of_names_make_sets_and_leave_them() {
     let mut fields = FieldSet::of_paths(&[&["a"], &["a", "b"], &["c", "d"], &["c"]]);
     shows(&fields, r#"{"f:a":{".":{},"f:b":{}},"f:c":{".":{},"f:d":{}}}"#);

@@ -43,7 +43,7 @@ fn walk(ty: Type, value: &Value, path: &str, problems: &mut Vec<String>) {
             map(ty, members, path, problems);
         }
         (Shape::Struct { .. } | Shape::Map { .. }, _) => {
-            problem(format!("expected map, got &{{{}}}", go(value)))
+            problem(format!("expected map, got &{{{}}}", go(value)));
         }
         (
             Shape::List {
