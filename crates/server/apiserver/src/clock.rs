@@ -24,6 +24,10 @@ impl Clock {
         (self.0)()
     }
 
+    pub(crate) fn system_time(&self) -> std::time::SystemTime {
+        self.now().into()
+    }
+
     /// Seconds since the epoch.
     pub(crate) fn seconds(&self) -> i64 {
         self.now().as_second()

@@ -1,6 +1,9 @@
 //! What the server is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use cloudeck_pki::TokenKey;
 
 use crate::clock::Clock;
 
@@ -18,6 +21,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The issuer of service-account tokens, and their default audience.
     pub issuer: String,
+    /// Signs those tokens.
+    pub token_key: Arc<TokenKey>,
 }
 
 /// An IPv4 range.
@@ -29,7 +34,7 @@ pub struct Cidr {
 
 impl Config {
     /// Upstream's defaults, on the machine's clock.
-    pub fn new(advertise_address: IpAddr, advertise_port: u16) -> Self {
+    pub fn new(advertise_address: IpAddr, advertise_port: u16, token_key: Arc<TokenKey>) -> Self {
         Self {
             clock: Clock::system(),
             advertise_address,
@@ -41,6 +46,7 @@ impl Config {
             node_ports: 30000..=32767,
             cluster_domain: "cluster.local".into(),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            token_key,
         }
     }
 }

@@ -67,7 +67,7 @@ impl View {
         let mut tree = object.tree();
         self.conversion.serve(self, &mut tree);
         let mut json = Vec::with_capacity(object.json.len() + 64);
-        crate::gap::write_json(Some(self.ty), &tree, &mut json);
+        cloudeck_schema::write_json(Some(self.ty), &tree, &mut json);
         Arc::new(Object {
             json: json.into(),
             key: object.key.clone(),

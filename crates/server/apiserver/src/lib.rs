@@ -14,7 +14,7 @@ mod cache;
 mod clock;
 mod config;
 mod conversion;
-mod gap;
+pub mod http;
 mod kinds;
 mod registry;
 mod selection;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_auth::{
-    Attributes, Authorizer as _, ClusterAuthorizer, LocalIdentity, ObjectReader, UserInfo, Watched, forbidden,
+    Attributes, Authorizer as _, ClusterAuthorizer, LocalIdentity, ObjectReader, TokenIssuer,
+    TokenIssuerConfig, UserInfo, Watched, forbidden,
 };
 use cloudeck_client::{Client, Request, Response, Verb};
 use cloudeck_engine::Store;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) frontier: Arc<Frontier>,
     pub(crate) authorizer: Arc<ClusterAuthorizer>,
+    pub(crate) tokens: Arc<TokenIssuer>,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) scope: Scope,
@@ -74,7 +76,13 @@ impl Server {
         let stream = feed.load().await?;
         scope.spawn_critical("cache-feed", feed.run(stream));
         let clock = config.clock.clone();
+        let tokens = TokenIssuerConfig {
+            issuer: config.issuer.clone(),
+            audiences: vec![config.issuer.clone()],
+        };
+        let tokens = Arc::new(TokenIssuer::new(tokens, Arc::clone(&config.token_key)));
         let core = Core {
+            tokens,
             config,
             store,
             kinds,
@@ -89,6 +97,21 @@ impl Server {
             .await
             .map_err(StartError::Bootstrap)?;
         Ok(server)
+    }
+
+    /// Makes and checks the tokens of service accounts; the edge's authenticator and the node's want it, too.
+    pub fn tokens(&self) -> Arc<TokenIssuer> {
+        Arc::clone(&self.core.tokens)
+    }
+
+    /// Decides who may do what; the node's own server asks it, too.
+    pub fn authorizer(&self) -> Arc<ClusterAuthorizer> {
+        Arc::clone(&self.core.authorizer)
+    }
+
+    /// Present objects, for authentication elsewhere in the process.
+    pub fn reader(&self) -> Arc<dyn ObjectReader> {
+        Arc::clone(&self.core) as Arc<dyn ObjectReader>
     }
 
     /// A client that shares this server's objects and acts as `identity`.
@@ -193,6 +216,9 @@ impl Core {
     /// 403 unless `user` may do what the request asks.
     pub(crate) fn authorize(&self, user: &UserInfo, request: &Request) -> Result<(), Status> {
         let resource = &request.resource;
+        // A namespace lies in itself, so that rights within it can cover it.
+        let itself = resource.resource == "namespaces" && resource.group.is_empty();
+        let namespace = if itself { &request.name } else { &request.namespace };
         let attributes = Attributes {
             user,
             verb: request.verb.as_str(),
@@ -200,7 +226,7 @@ impl Core {
             version: &resource.version,
             resource: &resource.resource,
             subresource: &request.subresource,
-            namespace: &request.namespace,
+            namespace,
             name: &request.name,
             path: "",
             field_selector: &request.params.field_selector,
@@ -213,8 +239,32 @@ impl Core {
         }
     }
 
+    /// 403 unless `user` may ask for a path that is no resource.
+    pub(crate) fn authorize_path(
+        &self,
+        user: &UserInfo,
+        method: &http::Method,
+        path: &str,
+    ) -> Result<(), Status> {
+        let verb = method.as_str().to_ascii_lowercase();
+        let attributes = Attributes::path(user, &verb, path);
+        let decision = self.authorizer.authorize(&attributes);
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(forbidden(&attributes, &decision.reason))
+        }
+    }
+
     pub(crate) fn view(&self, request: &Request) -> Result<&Arc<View>, Status> {
-        self.kinds.view(&request.resource).ok_or_else(no_such_resource)
+        let view = self.kinds.view(&request.resource).ok_or_else(no_such_resource)?;
+        let anywhere = request.name.is_empty() && request.verb != Verb::Create
+            || matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+        let placed = match view.info.namespaced {
+            true => !request.namespace.is_empty() || anywhere,
+            false => request.namespace.is_empty(),
+        };
+        if placed { Ok(view) } else { Err(no_such_resource()) }
     }
 
     /// The storage kind of a built-in resource.

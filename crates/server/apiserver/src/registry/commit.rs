@@ -35,7 +35,7 @@ impl From<Status> for Refusal {
 pub(crate) fn encode(kind: &Kind, tree: &mut Value) -> Bytes {
     tree.remove_at(&["metadata", "resourceVersion"]);
     let mut bytes = Vec::with_capacity(2048);
-    crate::gap::write_json(Some(kind.ty), tree, &mut bytes);
+    cloudeck_schema::write_json(Some(kind.ty), tree, &mut bytes);
     bytes.into()
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn create_tree(call: &mut Call<'_>, tree: Value) -> Result<Arc<
 async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, Status> {
     let kind = Arc::clone(call.kind());
     let view = Arc::clone(call.view);
-    crate::gap::apply_defaults(view.ty, &mut tree);
+    cloudeck_schema::apply_defaults(view.ty, &mut tree);
     view.conversion.store(&view, &mut tree);
     (kind.strategy.default)(&mut tree);
     meta::prepare_create(call, &mut tree)?;
@@ -55,7 +55,6 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
     normalise(&kind, &mut tree)?;
     let mut causes = metadata_rules::check_create(&kind, &tree);
     causes.extend((kind.strategy.validate_create)(&tree));
-    causes.extend(crate::gap::declarative_errors(kind.ty, &tree, None));
     if !causes.is_empty() {
         return Err(Status::invalid(kind.group(), kind.info.kind, &name, causes));
     }
@@ -80,7 +79,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
 
 /// Brings what the strategies and plug-ins wrote into Go's form.
 pub(crate) fn normalise(kind: &crate::kinds::Kind, tree: &mut Value) -> Result<(), Status> {
-    crate::gap::normalise(kind.ty, tree).map_err(|errors| {
+    cloudeck_schema::normalise(kind.ty, tree).map_err(|errors| {
         let why = errors.first().map(ToString::to_string).unwrap_or_default();
         Status::internal(format!("a default does not fit the schema: {why}"))
     })

@@ -2,7 +2,7 @@
 
 use cloudeck_client::{Body, ContentType};
 use cloudeck_machinery::object::split_api_version;
-use cloudeck_machinery::{Reason, Status, Value, json};
+use cloudeck_machinery::{Cause, CauseType, Reason, Status, Value, json};
 use cloudeck_schema::TypeRef;
 
 use super::Call;
@@ -50,26 +50,51 @@ pub(crate) fn refine(
     expected: Expected<'_>,
     duplicates: Vec<String>,
 ) -> Result<(), Status> {
-    let validation = call.request.params.field_validation.as_str();
-    if validation != "Ignore" {
-        let mut complaints: Vec<String> = crate::gap::unknown_fields(expected.ty, tree)
-            .iter()
-            .map(|path| format!("unknown field {path:?}"))
-            .collect();
-        complaints.extend(duplicates.iter().map(|path| format!("duplicate field {path:?}")));
-        if validation == "Strict" && !complaints.is_empty() {
-            return Err(unhandled(
-                expected,
-                &format!("strict decoding error: {}", complaints.join(", ")),
-            ));
-        }
-        complaints.into_iter().for_each(|complaint| call.warn(complaint));
-    }
+    let found = complaints(tree, expected, &duplicates);
+    report(call, expected, found)?;
     normalise(tree, expected)
 }
 
-fn normalise(tree: &mut Value, expected: Expected<'_>) -> Result<(), Status> {
-    crate::gap::normalise(expected.ty, tree).map_err(|errors| {
+/// What strict decoding would complain of.
+pub(crate) fn complaints(tree: &Value, expected: Expected<'_>, duplicates: &[String]) -> Vec<String> {
+    let unknown = cloudeck_schema::unknown_fields(expected.ty, tree);
+    let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
+    unknown
+        .chain(duplicates.iter().map(|path| format!("duplicate field {path:?}")))
+        .collect()
+}
+
+/// Refuses, warns or stays silent, as `fieldValidation` says.
+pub(crate) fn report(
+    call: &mut Call<'_>,
+    expected: Expected<'_>,
+    complaints: Vec<String>,
+) -> Result<(), Status> {
+    match call.request.params.field_validation.as_str() {
+        "Ignore" => Ok(()),
+        "Strict" if !complaints.is_empty() => Err(unhandled(
+            expected,
+            &format!("strict decoding error: {}", complaints.join(", ")),
+        )),
+        "" | "Warn" | "Strict" => {
+            complaints.into_iter().for_each(|complaint| call.warn(complaint));
+            Ok(())
+        }
+        other => {
+            let message =
+                format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
+            let cause = Cause {
+                cause: CauseType::NotSupported,
+                message,
+                field: "fieldValidation".into(),
+            };
+            Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
+        }
+    }
+}
+
+pub(crate) fn normalise(tree: &mut Value, expected: Expected<'_>) -> Result<(), Status> {
+    cloudeck_schema::normalise(expected.ty, tree).map_err(|errors| {
         let why = errors.first().map(ToString::to_string).unwrap_or_default();
         unhandled(expected, &why)
     })
@@ -97,6 +122,13 @@ pub(crate) fn parse(
         ))
     };
     match body.content_type {
+        ContentType::Protobuf => {
+            let (meta, mut tree) = cloudeck_schema::protobuf::decode_envelope(&body.bytes)
+                .map_err(|error| Status::bad_request(error.to_string()))?;
+            tree.set_at(&["apiVersion"], meta.api_version.as_str());
+            tree.set_at(&["kind"], meta.kind.as_str());
+            Ok(tree)
+        }
         _ => json::parse_reporting(&body.bytes, duplicates).map_err(|error| unrecognised(error.to_string())),
     }
 }

@@ -163,7 +163,7 @@ fn prepare(
     applied: bool,
 ) -> Result<(), Status> {
     let view = Arc::clone(call.view);
-    crate::gap::apply_defaults(view.ty, new);
+    cloudeck_schema::apply_defaults(view.ty, new);
     view.conversion.store(&view, new);
     (kind.strategy.default)(new);
     match old.at(&["metadata", "resourceVersion"]) {
@@ -206,7 +206,6 @@ fn check(
         causes.extend((kind.strategy.validate_status_update)(new, old));
     } else {
         causes.extend((kind.strategy.validate_update)(new, old));
-        causes.extend(crate::gap::declarative_errors(kind.ty, new, Some(old)));
     }
     if !causes.is_empty() {
         return Err(Status::invalid(

@@ -7,6 +7,7 @@ use cloudeck_auth::LocalIdentity;
 use cloudeck_client::{Client, Params, Request, WatchEvent, WatchStream};
 use cloudeck_engine::{MemoryOptions, MemoryStore};
 use cloudeck_machinery::{GroupVersionResource, Reason, Value, value};
+use cloudeck_pki::TokenKey;
 use cloudeck_task::Scope;
 use futures_util::StreamExt as _;
 
@@ -16,7 +17,11 @@ use crate::config::Config;
 pub(crate) async fn server() -> Server {
     let scope = Scope::root("test");
     let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &scope));
-    let config = Config::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 6443);
+    let config = Config::new(
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        6443,
+        Arc::new(TokenKey::generate().unwrap()),
+    );
     Server::start(config, store, &scope).await.unwrap()
 }
 

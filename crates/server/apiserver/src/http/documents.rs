@@ -1,0 +1,185 @@
+//! Everything that is not a resource: version, health, discovery, OpenAPI, keys, metrics.
+
+use bytes::Bytes;
+use cloudeck_machinery::{Status, json, value};
+use cloudeck_schema::discovery;
+use http::{HeaderValue, Method, Request, Response};
+
+use super::answer;
+use super::body::EdgeBody;
+use super::connection::Edge;
+use super::negotiate;
+use crate::server::no_such_resource;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const DISCOVERY_V2: HeaderValue = HeaderValue::from_static(discovery::AGGREGATED_CONTENT_TYPE);
+
+pub(crate) fn answer<B>(edge: &Edge, request: &Request<B>) -> Result<Response<EdgeBody>, Status> {
+    let path = request.uri().path().trim_end_matches('/');
+    let query = request.uri().query().unwrap_or_default();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(no_such_resource());
+    }
+    let aggregated = negotiate::wants_aggregated_discovery(request.headers());
+    match path {
+        "" => Ok(json_document(roots())),
+        "/version" => Ok(json_document(version())),
+        "/healthz" | "/livez" | "/readyz" => Ok(health(edge, path, query)),
+        "/metrics" => Ok(text(edge.config.metrics.render())),
+        "/.well-known/openid-configuration" => Ok(json_document(openid(edge))),
+        "/openid/v1/jwks" => Ok(keys(edge)),
+        "/api" | "/apis" if aggregated => Ok(aggregated_discovery(path)),
+        _ if path.starts_with("/api") => plain_discovery(path, edge),
+        _ if path.starts_with("/openapi/v3") => openapi(path),
+        _ if path.starts_with("/healthz/") || path.starts_with("/livez/") || path.starts_with("/readyz/") => {
+            Ok(text("ok"))
+        }
+        _ => Err(no_such_resource()),
+    }
+}
+
+fn json_document(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
+    answer::whole(200, bytes.into(), false)
+}
+
+fn text(text: impl Into<Bytes>) -> Response<EdgeBody> {
+    answer::of_type(200, EdgeBody::Full(text.into()), TEXT)
+}
+
+/// The release that the API is level with.
+fn version() -> Vec<u8> {
+    json::to_vec(&value!({
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
+        "gitVersion": (concat!("v1.37.2+cloudeck-", env!("CARGO_PKG_VERSION"))), "gitCommit": "",
+        "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        "platform": "linux/amd64"
+    }))
+}
+
+/// The checks that `?verbose` lists.
+const CHECKS: [&str; 6] = [
+    "ping",
+    "log",
+    "etcd",
+    "informer-sync",
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/rbac/bootstrap-roles",
+];
+
+fn health(edge: &Edge, path: &str, query: &str) -> Response<EdgeBody> {
+    let name = path.trim_start_matches('/');
+    let poisoned = edge.server.core.store.status().poisoned;
+    let broken = |check: &str| check == "etcd" && poisoned.is_some();
+    let failed = CHECKS.iter().any(|check| broken(check));
+    if !failed && !super::path::Query::parse(query).get("verbose").is_some() {
+        return text("ok");
+    }
+    let mut report = String::new();
+    for check in CHECKS {
+        let line = if broken(check) {
+            format!("[-]{check} failed: reason withheld\n")
+        } else {
+            format!("[+]{check} ok\n")
+        };
+        report.push_str(&line);
+    }
+    report.push_str(&if failed {
+        format!("{name} check failed\n")
+    } else {
+        format!("{name} check passed\n")
+    });
+    let mut response = text(report);
+    if failed {
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    response
+}
+
+fn openid(edge: &Edge) -> Vec<u8> {
+    let issuer = edge.server.core.config.issuer.as_str();
+    let config = &edge.server.core.config;
+    let keys = format!(
+        "https://{}:{}/openid/v1/jwks",
+        config.advertise_address, config.advertise_port
+    );
+    json::to_vec(&value!({
+        "issuer": (issuer), "jwks_uri": (keys), "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"]
+    }))
+}
+
+fn keys(edge: &Edge) -> Response<EdgeBody> {
+    let keys = edge.server.core.tokens.key_set();
+    answer::of_type(
+        200,
+        EdgeBody::Full(json::to_vec(&keys).into()),
+        HeaderValue::from_static("application/jwk-set+json"),
+    )
+}
+
+fn roots() -> Vec<u8> {
+    let mut paths: Vec<String> = vec![
+        "/.well-known/openid-configuration".into(),
+        "/api".into(),
+        "/apis".into(),
+    ];
+    for version in cloudeck_schema::group_versions() {
+        if version.group.is_empty() {
+            paths.push(format!("/api/{}", version.version));
+        } else {
+            paths.push(format!("/apis/{}", version.group));
+            paths.push(format!("/apis/{}/{}", version.group, version.version));
+        }
+    }
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(String::from),
+    );
+    paths.sort();
+    paths.dedup();
+    let list = paths
+        .into_iter()
+        .map(cloudeck_machinery::Value::from)
+        .collect::<Vec<_>>();
+    json::to_vec(&value!({"paths": (list)}))
+}
+
+fn aggregated_discovery(path: &str) -> Response<EdgeBody> {
+    let bytes = if path == "/api" {
+        discovery::aggregated_core()
+    } else {
+        discovery::aggregated_groups()
+    };
+    answer::of_type(200, EdgeBody::Full(bytes.into()), DISCOVERY_V2)
+}
+
+fn plain_discovery(path: &str, edge: &Edge) -> Result<Response<EdgeBody>, Status> {
+    let config = &edge.server.core.config;
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let document = match segments.as_slice() {
+        ["api"] => Some(discovery::core_versions(&format!(
+            "{}:{}",
+            config.advertise_address, config.advertise_port
+        ))),
+        ["apis"] => Some(discovery::groups()),
+        ["api", version] => discovery::resource_list("", version),
+        ["apis", group] => discovery::group(group),
+        ["apis", group, version] => discovery::resource_list(group, version),
+        _ => None,
+    };
+    document.map(json_document).ok_or_else(no_such_resource)
+}
+
+fn openapi(path: &str) -> Result<Response<EdgeBody>, Status> {
+    let _ = path;
+    Err(no_such_resource())
+}

@@ -1,0 +1,150 @@
+//! One request and its answer.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cloudeck_auth::{Peer, UserInfo, impersonate};
+use cloudeck_client::{Body, ContentType, Verb};
+use cloudeck_machinery::{Reason, Status};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::answer;
+use super::body::EdgeBody;
+use super::connection::Edge;
+use super::negotiate::{self, Shape};
+use super::path::{self, ResourceTarget, Target};
+use super::{documents, watch};
+
+/// The largest request body, as upstream.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+
+pub(crate) async fn answer(
+    edge: Arc<Edge>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Infallible> {
+    let audit_id = edge.server.core.ids.uuid();
+    let outcome = AssertUnwindSafe(respond(&edge, &peer, request))
+        .catch_unwind()
+        .await;
+    let mut response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => answer::status(&status),
+        Err(_) => {
+            tracing::error!(audit_id, "a request handler panicked");
+            answer::status(&Status::internal("the request handler failed"))
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(value) = audit_id.parse() {
+        headers.insert("audit-id", value);
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(header::HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+async fn respond(
+    edge: &Arc<Edge>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let user = authenticate(edge, peer, request.headers())?;
+    let uri = request.uri();
+    match path::parse(request.method(), uri.path(), uri.query().unwrap_or_default())? {
+        Target::Resource(target) => resource(edge, user, *target, request).await,
+        Target::Other => {
+            edge.server
+                .core
+                .authorize_path(&user, request.method(), uri.path())?;
+            documents::answer(edge, &request)
+        }
+    }
+}
+
+fn authenticate(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> Result<Arc<UserInfo>, Status> {
+    let core = &edge.server.core;
+    let now = core.clock.system_time();
+    let user = edge
+        .config
+        .authenticator
+        .authenticate(peer, headers, &**core, now)
+        .map_err(|error| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "authentication failed");
+            Status::unauthorized()
+        })?;
+    Ok(match impersonate(&user, headers, &*core.authorizer)? {
+        Some(other) => Arc::new(other),
+        None => user,
+    })
+}
+
+async fn resource(
+    edge: &Arc<Edge>,
+    user: Arc<UserInfo>,
+    mut target: ResourceTarget,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let (parts, incoming) = request.into_parts();
+    let agent = parts
+        .headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        target.request.body = read_body(&parts.headers, incoming, target.request.verb).await?;
+    }
+    if target.request.verb == Verb::Watch {
+        let form = negotiate::form(&parts.headers)?;
+        let (view, watcher) = edge.server.watch(&user, agent, &target.request).await?;
+        return Ok(watch::respond(edge, view, watcher, form, target));
+    }
+    let form = negotiate::form(&parts.headers);
+    let answer = edge.server.handle(&user, agent, &target.request).await?;
+    let form = form?;
+    let view = edge.server.core.view(&target.request)?;
+    // A Table or partial object is only made of what is read.
+    let form = match target.request.verb {
+        Verb::Get | Verb::List => form,
+        _ => negotiate::Form {
+            shape: Shape::Object,
+            ..form
+        },
+    };
+    answer::respond(edge, view, answer, form, &target)
+}
+
+async fn read_body(headers: &HeaderMap, incoming: Incoming, verb: Verb) -> Result<Body, Status> {
+    let limited = Limited::new(incoming, MAX_BODY);
+    let bytes: Bytes = match limited.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("Request entity too large: limit is {MAX_BODY}");
+            return Err(Status::new(Reason::RequestEntityTooLarge, message));
+        }
+        Err(error) => {
+            return Err(Status::bad_request(format!(
+                "reading the request's body: {error}"
+            )));
+        }
+    };
+    if bytes.is_empty() && verb != Verb::Patch {
+        return Ok(Body {
+            content_type: ContentType::Json,
+            bytes,
+        });
+    }
+    let content_type = negotiate::content_type(headers, verb == Verb::Patch)?;
+    Ok(Body { content_type, bytes })
+}
+
+/// The code of an answer.
+pub(crate) fn code(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
