@@ -49,15 +49,17 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes ownership of a descriptor that was passed by number (over an exec).
+/// A second, close-on-exec descriptor for what `number` stands for.
 ///
 /// # Errors
 /// `EBADF` when no such descriptor is open.
-pub fn adopt(number: i32) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only asks.
-    check(i64::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
-    // SAFETY: it is open; that nobody else in the process owns it is what being passed by number means.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain fcntl; a number that is not open is an error.
+    let fd = check(i64::from(unsafe {
+        libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3)
+    }))?;
+    // SAFETY: a fresh descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Sets the window size of the terminal `fd`.
@@ -72,5 +74,16 @@ pub fn set_window_size(fd: impl AsFd, columns: u16, rows: u16) -> io::Result<()>
     check(i64::from(unsafe {
         libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size)
     }))?;
+    Ok(())
+}
+
+/// Closes every descriptor from `first` upwards.
+///
+/// # Errors
+/// Those of `close_range(2)`. Owners of what was open must not use (or drop) it afterwards: only for a process that will
+/// do neither.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: integers only. What it means for owners is said above; there is no memory that depends on a descriptor.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
 }

@@ -22,10 +22,10 @@ pub fn mount_on(
     flags: libc::c_ulong,
     data: &str,
 ) -> io::Result<()> {
-    let target = descriptor_path(target);
+    let path = descriptor_path(&target);
     mount_raw(
         &c_str(source.as_bytes())?,
-        &target,
+        &path,
         &c_str(kind.as_bytes())?,
         flags,
         &c_str(data.as_bytes())?,
@@ -78,8 +78,8 @@ pub fn detach(path: impl AsRef<Path>) -> io::Result<()> {
     Ok(())
 }
 
-/// A path that leads to what `fd` stands for. Needs `/proc` in the current root.
-pub fn descriptor_path(fd: impl AsFd) -> CString {
+/// A path that leads to what `fd` stands for, as long as it is open. Needs `/proc` in the current root.
+pub fn descriptor_path(fd: &impl AsFd) -> CString {
     c_str(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).as_bytes()).expect("no zero byte in it")
 }
 

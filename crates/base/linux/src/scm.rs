@@ -94,6 +94,18 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> 
     Ok(got as usize)
 }
 
+/// A pair of connected sockets that keep messages apart, close-on-exec.
+pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: the array has room for the two descriptors.
+    check(i64::from(unsafe {
+        libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr())
+    }))?;
+    // SAFETY: both are fresh and owned by nobody.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
 /// The pid of the process that connected (or listened) at the other end.
 pub fn peer_pid(socket: impl AsFd) -> io::Result<i32> {
     let mut peer = libc::ucred {

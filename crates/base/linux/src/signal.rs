@@ -32,6 +32,16 @@ pub fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Blocks `signals`: they wait until somebody asks for them.
+pub fn block(signals: &[i32]) -> io::Result<()> {
+    let set = set_of(signals);
+    // SAFETY: the set is initialised; no old set is asked for.
+    check(i64::from(unsafe {
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
+    }))?;
+    Ok(())
+}
+
 /// The next signal that waits at `fd`, if any.
 pub fn next(fd: impl AsFd) -> Option<i32> {
     // SAFETY: all-zero bytes are a valid signalfd_siginfo.

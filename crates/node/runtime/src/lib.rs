@@ -24,7 +24,17 @@
     reason = "forks, and what only the calling thread of a process may do"
 )]
 
+pub mod capability;
+pub mod cgroup;
 pub mod config;
+pub mod error;
+mod exits;
+pub mod handle;
+mod init;
+mod protocol;
+pub mod seccomp;
+mod shim;
+mod spec;
 pub mod status;
 
 pub use config::{
@@ -32,6 +42,9 @@ pub use config::{
     NetworkMode, PidMode, Resources, Rlimit, Rootfs, RuntimeConfig, SandboxConfig, SeccompProfile, Security,
     Stdio, User,
 };
+pub use error::{OpenError, RequestError, StartError};
+pub use handle::{ExecHandle, PurgeReport, Runtime};
+pub use shim::shim_main;
 pub use status::{
     ContainerId, ContainerState, ContainerStatus, Exit, RuntimeEvent, SandboxId, SandboxState, SandboxStatus,
     Stats, SyncOutput,
