@@ -75,7 +75,9 @@ struct Subject<'a> {
     version: &'a str,
     kind: &'a str,
     ty: TypeRef,
-    /// What stands after the verb in operation ids.
+    /// Group and version in operation ids, which stand after the verb.
+    prefix: String,
+    /// What stands after them.
     id: String,
 }
 
@@ -90,7 +92,8 @@ impl Builder<'_> {
             version: info.version,
             kind: info.kind,
             ty,
-            id: format!("{}{scope}{}", self.id_prefix(), info.kind),
+            prefix: self.id_prefix(),
+            id: format!("{scope}{}", info.kind),
         };
         let list = type_of_kind(info.group, info.version, &format!("{}List", info.kind));
         let collection = self.collection_path(info);
@@ -99,8 +102,12 @@ impl Builder<'_> {
             operations.insert("get", self.operation(&subject, "list", "list", Some(list)));
             if info.namespaced {
                 let mut everywhere = Map::new();
-                let id = format!("{}{}ForAllNamespaces", self.id_prefix(), info.kind);
-                let subject = Subject { id, ..subject };
+                let id = format!("{}ForAllNamespaces", info.kind);
+                let subject = Subject {
+                    id,
+                    prefix: self.id_prefix(),
+                    ..subject
+                };
                 everywhere.insert("get", self.operation(&subject, "list", "list", Some(list)));
                 let path = format!("/{}/{}", root_path(self.served), info.plural);
                 self.paths.insert(path, Value::Object(everywhere));
@@ -110,8 +117,15 @@ impl Builder<'_> {
             operations.insert("post", self.operation(&subject, "create", "post", Some(ty)));
         }
         if info.has_verb("deletecollection") {
-            let verb = "deleteCollection";
-            operations.insert("delete", self.operation(&subject, verb, "deletecollection", None));
+            let subject = Subject {
+                id: format!("Collection{}", subject.id),
+                prefix: self.id_prefix(),
+                ..subject
+            };
+            operations.insert(
+                "delete",
+                self.operation(&subject, "delete", "deletecollection", None),
+            );
         }
         self.insert(
             collection.clone(),
@@ -131,23 +145,27 @@ impl Builder<'_> {
             return;
         };
         let scope = if info.namespaced { "Namespaced" } else { "" };
-        let mut name = sub.name.to_owned();
-        if let Some(first) = name.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
+        let name = capitalised(sub.name);
         let subject = Subject {
             group: sub.group,
             version: sub.version,
             kind: sub.kind,
             ty,
-            id: format!("{}{scope}{}{name}", self.id_prefix(), info.kind),
+            prefix: self.id_prefix(),
+            id: format!("{scope}{}{name}", info.kind),
         };
         let path = format!("{}/{{name}}/{}", self.collection_path(info), sub.name);
         if sub.kind.ends_with("Options") {
             let mut operations = Map::new();
             for verb in &sub.verbs {
                 let method = method_of(verb);
-                operations.insert(method, connection(&subject, self.tag(), method));
+                let id = format!("{}{}", capitalised(method), subject.id);
+                let subject = Subject {
+                    id,
+                    prefix: self.id_prefix(),
+                    ..subject
+                };
+                operations.insert(method, connection(&subject, self.tag()));
             }
             self.insert(path, operations, &parameters_of_path(info.namespaced, true));
         } else {
@@ -283,15 +301,17 @@ fn group_words(group: &str) -> String {
     if group.is_empty() {
         return "Core".to_owned();
     }
-    let capitalised = |word: &str| {
-        let (first, rest) = word.split_at(1);
-        first.to_ascii_uppercase() + rest
-    };
     group
         .trim_end_matches(".k8s.io")
         .split('.')
         .map(capitalised)
         .collect()
+}
+
+/// `pods` → `Pods`; words here are ASCII.
+fn capitalised(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_ascii_uppercase() + rest
 }
 
 fn method_of(verb: &str) -> &'static str {
@@ -306,7 +326,7 @@ fn method_of(verb: &str) -> &'static str {
 
 fn described(subject: &Subject<'_>, tag: String, verb: &str, action: &str) -> Value {
     value!({
-        "operationId": (format!("{verb}{}", subject.id)),
+        "operationId": (format!("{verb}{}{}", subject.prefix, subject.id)),
         "tags": [(tag)],
         "x-kubernetes-action": (action),
         "x-kubernetes-group-version-kind": {
@@ -318,8 +338,8 @@ fn described(subject: &Subject<'_>, tag: String, verb: &str, action: &str) -> Va
 }
 
 /// An upgraded or proxied connection.
-fn connection(subject: &Subject<'_>, tag: String, method: &str) -> Value {
-    let mut operation = described(subject, tag, &format!("connect_{method}_"), "connect");
+fn connection(subject: &Subject<'_>, tag: String) -> Value {
+    let mut operation = described(subject, tag, "connect", "connect");
     operation.set_at(
         &["responses"],
         value!({

@@ -66,7 +66,12 @@ impl Schemas {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in ty.fields() {
-            properties.insert(field.name(), self.property(field));
+            let mut property = self.property(field);
+            // The items of a list kind are never merged and have no marker.
+            if ty.is_kind() && field.name() == "items" {
+                property.remove_at(&["x-kubernetes-list-type"]);
+            }
+            properties.insert(field.name(), property);
             if field.required() {
                 required.push(Value::from(field.name()));
             }
