@@ -120,6 +120,7 @@ pub enum CauseType {
     UnexpectedServerResponse,
     FieldManagerConflict,
     ResourceVersionTooLarge,
+    NamespaceTerminating,
 }
 
 impl CauseType {
@@ -138,6 +139,7 @@ impl CauseType {
             Self::UnexpectedServerResponse => "UnexpectedServerResponse",
             Self::FieldManagerConflict => "FieldManagerConflict",
             Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
+            Self::NamespaceTerminating => "NamespaceTerminating",
         }
     }
 }
@@ -394,7 +396,7 @@ impl Cause {
     }
 
     fn from_value(tree: &Value) -> Self {
-        const ALL: [CauseType; 13] = [
+        const ALL: [CauseType; 14] = [
             CauseType::NotFound,
             CauseType::Required,
             CauseType::Duplicate,
@@ -408,6 +410,7 @@ impl Cause {
             CauseType::UnexpectedServerResponse,
             CauseType::FieldManagerConflict,
             CauseType::ResourceVersionTooLarge,
+            CauseType::NamespaceTerminating,
         ];
         let word = tree.str_at(&["reason"]).unwrap_or_default();
         Self {

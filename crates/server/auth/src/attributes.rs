@@ -1,6 +1,6 @@
 //! What is asked of an authoriser, what it answers, and how a refusal reads.
 
-use cloudeck_machinery::Status;
+use cloudeck_machinery::{FieldSelector, Status};
 
 use crate::go_format::quoted;
 use crate::user::UserInfo;
@@ -81,10 +81,8 @@ impl<'a> Attributes<'a> {
 
     /// Whether the field selector demands `field=value`.
     pub(crate) fn selects(&self, field: &str, value: &str) -> bool {
-        self.field_selector.split(',').any(|term| {
-            let equals = term.split_once("==").or_else(|| term.split_once('='));
-            equals.is_some_and(|(key, wanted)| key.trim() == field && wanted.trim() == value)
-        })
+        let selector = FieldSelector::parse(self.field_selector);
+        selector.is_ok_and(|selector| selector.required_value(field) == Some(value))
     }
 }
 

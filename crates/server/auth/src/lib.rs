@@ -27,7 +27,7 @@ pub use attributes::{Attributes, Authorizer, Decision, Verdict, forbidden};
 pub use authenticate::{AuthenticationError, Authenticator, Peer};
 pub use chain::{ClusterAuthorizer, Watched};
 pub use impersonate::impersonate;
-pub use node::NodeGraph;
+pub use node::{NodeGraph, named_by_pod};
 pub use reader::ObjectReader;
 pub use token::{TokenIssuer, TokenIssuerConfig, TokenRefusal, VerifiedToken};
 pub use user::{LocalIdentity, UserInfo, groups};

@@ -8,6 +8,7 @@ mod pod_references;
 
 pub use graph::NodeGraph;
 pub(crate) use graph::{Kind, Reference};
+pub use pod_references::named_by_pod;
 
 use crate::attributes::{Attributes, Decision};
 use crate::rbac::PolicyRule;

@@ -34,6 +34,23 @@ pub(crate) enum Kind {
     PodCertificateRequest,
 }
 
+impl Kind {
+    pub(super) fn resource(self) -> &'static str {
+        match self {
+            Self::Secret => "secrets",
+            Self::ConfigMap => "configmaps",
+            Self::ServiceAccount => "serviceaccounts",
+            Self::PersistentVolumeClaim => "persistentvolumeclaims",
+            Self::PersistentVolume => "persistentvolumes",
+            Self::ResourceClaim => "resourceclaims",
+            Self::VolumeAttachment => "volumeattachments",
+            Self::ResourceSlice => "resourceslices",
+            Self::Pod => "pods",
+            Self::PodCertificateRequest => "podcertificaterequests",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Reference {
     kind: Kind,

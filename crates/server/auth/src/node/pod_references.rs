@@ -7,19 +7,35 @@ use super::graph::{Kind, Reference};
 /// Everything a pod's node may read for it. A mirror pod refers to nothing: a node must not be able to make a pod that
 /// gives it access.
 pub(super) fn pod_references(namespace: &str, pod: &Value) -> Vec<Reference> {
-    let mut references = Vec::new();
     if pod
         .at(&["metadata", "annotations", "kubernetes.io/config.mirror"])
         .is_some()
     {
-        return references;
+        return Vec::new();
     }
+    let mut references = Vec::new();
+    visit_pod(pod, &mut |kind, name| {
+        let reference = Reference::new(kind, namespace, name);
+        if !references.contains(&reference) {
+            references.push(reference);
+        }
+    });
+    references
+}
+
+/// The objects in its namespace that a pod names: their resource and name, in no particular order.
+pub fn named_by_pod(pod: &Value) -> Vec<(&'static str, String)> {
+    let mut named = Vec::new();
+    visit_pod(pod, &mut |kind, name| {
+        named.push((kind.resource(), name.to_owned()));
+    });
+    named
+}
+
+fn visit_pod(pod: &Value, visitor: &mut dyn FnMut(Kind, &str)) {
     let mut add = |kind, name: Option<&str>| {
         if let Some(name) = name.filter(|name| !name.is_empty()) {
-            let reference = Reference::new(kind, namespace, name);
-            if !references.contains(&reference) {
-                references.push(reference);
-            }
+            visitor(kind, name);
         }
     };
     add(Kind::ServiceAccount, pod.str_at(&["spec", "serviceAccountName"]));
@@ -54,7 +70,6 @@ pub(super) fn pod_references(namespace: &str, pod: &Value) -> Vec<Reference> {
     for claim in pod.items_at(&["spec", "resourceClaims"]) {
         add(Kind::ResourceClaim, claim.str_at(&["resourceClaimName"]));
     }
-    references
 }
 
 fn add_volume(volume: &Value, pod_name: &str, add: &mut impl FnMut(Kind, Option<&str>)) {

@@ -1,6 +1,6 @@
 //! Aggregated ClusterRoles: their rules are those of the ClusterRoles that their selectors match.
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{LabelSelector, Value};
 
 use super::rule::PolicyRule;
 
@@ -15,8 +15,7 @@ pub fn aggregate_rules(role: &Value, all: &[&Value]) -> Option<Vec<PolicyRule>> 
         let others = all
             .iter()
             .filter(|other| other.str_at(&["metadata", "name"]) != own_name);
-        let matching =
-            others.filter(|other| label_selector_matches(selector, other.at(&["metadata", "labels"])));
+        let matching = others.filter(|other| label_selector_matches(selector, other));
         for rule in matching.copied().flat_map(PolicyRule::all_of) {
             if !rules.contains(&rule) {
                 rules.push(rule);
@@ -30,38 +29,16 @@ pub fn aggregate_rules(role: &Value, all: &[&Value]) -> Option<Vec<PolicyRule>> 
 pub fn selects_role(role: &Value, other: &Value) -> bool {
     selectors(role)
         .iter()
-        .any(|selector| label_selector_matches(selector, other.at(&["metadata", "labels"])))
+        .any(|selector| label_selector_matches(selector, other))
 }
 
 fn selectors(role: &Value) -> &[Value] {
     role.items_at(&["aggregationRule", "clusterRoleSelectors"])
 }
 
-fn label_selector_matches(selector: &Value, labels: Option<&Value>) -> bool {
-    let label = |key: &str| labels.and_then(|labels| labels.str_at(&[key]));
-    let equal = selector.at(&["matchLabels"]).and_then(Value::as_object);
-    let all_equal = equal
-        .into_iter()
-        .flat_map(|map| map.iter())
-        .all(|(key, value)| label(key).is_some() && label(key) == value.as_str());
-    let mut expressions = selector.items_at(&["matchExpressions"]).iter();
-    all_equal
-        && expressions.all(|expression| {
-            let found = label(expression.str_at(&["key"]).unwrap_or_default());
-            let listed = || {
-                expression
-                    .items_at(&["values"])
-                    .iter()
-                    .any(|value| value.as_str() == found)
-            };
-            match expression.str_at(&["operator"]) {
-                Some("In") => found.is_some() && listed(),
-                Some("NotIn") => found.is_none() || !listed(),
-                Some("Exists") => found.is_some(),
-                Some("DoesNotExist") => found.is_none(),
-                _ => false,
-            }
-        })
+/// A selector that does not parse selects nothing.
+fn label_selector_matches(selector: &Value, role: &Value) -> bool {
+    LabelSelector::from_value(Some(selector)).is_ok_and(|selector| selector.matches_tree(role))
 }
 
 #[cfg(test)]
