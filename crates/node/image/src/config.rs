@@ -1,6 +1,9 @@
 //! What a store is told when it is opened.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use cloudeck_net::resolve::Resolver;
 
 use crate::unpack::UnpackLimits;
 
@@ -18,6 +21,12 @@ pub struct StoreConfig {
     pub parallel_downloads: usize,
     /// Compressed size that one image may have.
     pub image_bytes_max: u64,
+    /// How often a request that failed for a passing reason is sent again.
+    pub retries: u32,
+    /// Before the first of these; doubled each time.
+    pub retry_delay: Duration,
+    /// Resolves the names of registries.
+    pub resolver: Resolver,
 }
 
 impl Default for StoreConfig {
@@ -34,6 +43,9 @@ impl Default for StoreConfig {
             limits: UnpackLimits::default(),
             parallel_downloads: 4,
             image_bytes_max: 64 << 30,
+            retries: 3,
+            retry_delay: Duration::from_millis(250),
+            resolver: Resolver::system(),
         }
     }
 }

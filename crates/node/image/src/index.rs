@@ -105,7 +105,9 @@ impl Index {
             }
             None => drop(self.images.insert(manifest, new)),
         }
-        names.iter().for_each(|name| self.name(&manifest, name));
+        for name in &names {
+            self.name(&manifest, name);
+        }
     }
 }
 

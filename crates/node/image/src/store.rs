@@ -12,7 +12,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::config::StoreConfig;
 use crate::gc::{CollectError, Collected};
 use crate::index::{Index, IndexError, IndexFile, Record, Stamp};
-use crate::install::{DOCUMENT_BYTES_MAX, InstallError};
+use crate::install::InstallError;
 use crate::rootfs::{RootFileSystems, RootFs, RootFsError};
 use crate::snapshots::Snapshots;
 
@@ -272,11 +272,6 @@ impl Inner {
         }
         let lowers = chain.iter().rev().map(|id| self.snapshots.path(id)).collect();
         self.rootfs.prepare(key, manifest, chain, lowers)
-    }
-
-    /// The bytes of a document in the store.
-    pub(crate) fn read_document(&self, digest: &Digest) -> Result<Vec<u8>, BlobError> {
-        self.blobs.read(digest, DOCUMENT_BYTES_MAX)
     }
 }
 

@@ -360,16 +360,12 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        match self.left.checked_sub(read as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(read)
-            }
-            None => {
-                self.exceeded = true;
-                Err(std::io::Error::other("archive is larger than allowed"))
-            }
-        }
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            self.exceeded = true;
+            return Err(std::io::Error::other("archive is larger than allowed"));
+        };
+        self.left = left;
+        Ok(read)
     }
 }
 

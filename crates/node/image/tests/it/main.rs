@@ -4,4 +4,6 @@
 mod archive;
 
 mod import;
+mod pull;
+mod registry;
 mod rootfs;
