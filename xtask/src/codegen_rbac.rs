@@ -29,7 +29,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         "namespace-role-bindings",
     ] {
         let path = testdata.join(format!("{file}.yaml"));
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let tree = read_yaml(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         for item in tree["items"].as_array().context("no items")? {
             let list = match item["kind"].as_str() {
@@ -46,9 +47,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 }
 
 fn module_directory() -> Result<PathBuf> {
-    let output = Command::new("go").args(["mod", "download", "-json", MODULE]).output().context("cannot run go")?;
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", MODULE])
+        .output()
+        .context("cannot run go")?;
     let answer: Value = serde_json::from_slice(&output.stdout).context("go did not answer JSON")?;
-    let directory = answer["Dir"].as_str().with_context(|| format!("no module {MODULE}: {answer}"))?;
+    let directory = answer["Dir"]
+        .as_str()
+        .with_context(|| format!("no module {MODULE}: {answer}"))?;
     Ok(directory.into())
 }
 
@@ -72,19 +78,34 @@ fn shorten(item: &Value) -> Result<Value> {
             short.insert(field.to_owned(), text.into());
         }
     }
-    let labels = pairs(&meta["labels"]).into_iter().filter(|label| !label.starts_with(COMMON_LABEL));
+    let labels = pairs(&meta["labels"])
+        .into_iter()
+        .filter(|label| !label.starts_with(COMMON_LABEL));
     insert_list(&mut short, "labels", labels.map(Value::from).collect());
     if let Some(selectors) = item["aggregationRule"]["clusterRoleSelectors"].as_array() {
-        let labels = selectors.iter().flat_map(|selector| pairs(&selector["matchLabels"]));
+        let labels = selectors
+            .iter()
+            .flat_map(|selector| pairs(&selector["matchLabels"]));
         insert_list(&mut short, "aggregates", labels.map(Value::from).collect());
     }
     let rules = item["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
     insert_list(&mut short, "rules", rules.iter().map(shorten_rule).collect());
     if item["roleRef"].is_object() {
-        let text = |field: &str| item["roleRef"][field].as_str().with_context(|| format!("no {field}"));
-        short.insert("roleRef".to_owned(), format!("{}/{}", text("kind")?, text("name")?).into());
+        let text = |field: &str| {
+            item["roleRef"][field]
+                .as_str()
+                .with_context(|| format!("no {field}"))
+        };
+        short.insert(
+            "roleRef".to_owned(),
+            format!("{}/{}", text("kind")?, text("name")?).into(),
+        );
         let subjects = item["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
-        insert_list(&mut short, "subjects", subjects.iter().map(shorten_subject).collect::<Result<_>>()?);
+        insert_list(
+            &mut short,
+            "subjects",
+            subjects.iter().map(shorten_subject).collect::<Result<_>>()?,
+        );
     }
     Ok(Value::Object(short))
 }
@@ -97,21 +118,39 @@ fn insert_list(short: &mut Map<String, Value>, name: &str, items: Vec<Value>) {
 
 fn pairs(map: &Value) -> Vec<String> {
     let entries = map.as_object().into_iter().flatten();
-    entries.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect()
+    entries
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect()
 }
 
 /// `[verbs, groups, resources, names, urls]` without trailing empties.
 fn shorten_rule(rule: &Value) -> Value {
-    let fields = ["verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs"];
-    let mut lists: Vec<Value> = fields.iter().map(|field| rule[field].as_array().cloned().unwrap_or_default().into()).collect();
-    while lists.last().is_some_and(|list| list.as_array().is_some_and(Vec::is_empty)) {
+    let fields = [
+        "verbs",
+        "apiGroups",
+        "resources",
+        "resourceNames",
+        "nonResourceURLs",
+    ];
+    let mut lists: Vec<Value> = fields
+        .iter()
+        .map(|field| rule[field].as_array().cloned().unwrap_or_default().into())
+        .collect();
+    while lists
+        .last()
+        .is_some_and(|list| list.as_array().is_some_and(Vec::is_empty))
+    {
         lists.pop();
     }
     lists.into()
 }
 
 fn shorten_subject(subject: &Value) -> Result<Value> {
-    let text = |field: &str| subject[field].as_str().with_context(|| format!("subject without {field}"));
+    let text = |field: &str| {
+        subject[field]
+            .as_str()
+            .with_context(|| format!("subject without {field}"))
+    };
     let name = text("name")?;
     Ok(match text("kind")? {
         "ServiceAccount" => format!("ServiceAccount/{}/{name}", text("namespace")?).into(),
@@ -134,12 +173,19 @@ fn read_yaml(text: &str) -> Result<Value> {
 
 fn read_block(lines: &[(usize, &str)], at: &mut usize) -> Result<Value> {
     let (indent, first) = *lines.get(*at).context("unexpected end")?;
-    if first == "-" || first.starts_with("- ") { read_list(lines, at, indent) } else { read_map(lines, at, indent) }
+    if first == "-" || first.starts_with("- ") {
+        read_list(lines, at, indent)
+    } else {
+        read_map(lines, at, indent)
+    }
 }
 
 fn read_list(lines: &[(usize, &str)], at: &mut usize, indent: usize) -> Result<Value> {
     let mut items = Vec::new();
-    while let Some((_, item)) = lines.get(*at).filter(|line| line.0 == indent && line.1.starts_with("- ")) {
+    while let Some((_, item)) = lines
+        .get(*at)
+        .filter(|line| line.0 == indent && line.1.starts_with("- "))
+    {
         let item = item[2..].trim_start();
         if key_of(item).is_none() {
             items.push(scalar(item)?);
@@ -155,7 +201,10 @@ fn read_list(lines: &[(usize, &str)], at: &mut usize, indent: usize) -> Result<V
         }
         let mut inner_at = 0;
         items.push(read_map(&inner, &mut inner_at, indent + 2)?);
-        ensure!(inner_at == inner.len(), "an item near line {at} is not understood");
+        ensure!(
+            inner_at == inner.len(),
+            "an item near line {at} is not understood"
+        );
     }
     Ok(items.into())
 }
@@ -167,8 +216,14 @@ fn read_map(lines: &[(usize, &str)], at: &mut usize, indent: usize) -> Result<Va
         *at += 1;
         let value = if rest.is_empty() {
             // Lists stand at the indentation of their key.
-            let nested = lines.get(*at).is_some_and(|next| next.0 > indent || (next.0 == indent && next.1.starts_with("- ")));
-            if nested { read_block(lines, at)? } else { Value::Null }
+            let nested = lines
+                .get(*at)
+                .is_some_and(|next| next.0 > indent || (next.0 == indent && next.1.starts_with("- ")));
+            if nested {
+                read_block(lines, at)?
+            } else {
+                Value::Null
+            }
         } else {
             scalar(rest)?
         };
@@ -182,7 +237,9 @@ fn key_of(line: &str) -> Option<(&str, &str)> {
     if line.starts_with(['"', '\'']) {
         return None;
     }
-    line.strip_suffix(':').map(|key| (key, "")).or_else(|| line.split_once(": ").map(|(key, rest)| (key, rest.trim())))
+    line.strip_suffix(':')
+        .map(|key| (key, ""))
+        .or_else(|| line.split_once(": ").map(|(key, rest)| (key, rest.trim())))
 }
 
 fn scalar(text: &str) -> Result<Value> {

@@ -67,13 +67,10 @@ impl Writer {
         if let Some(&known) = self.known.get(text) {
             return Ok(known);
         }
-        let at = match self.strings.find(text) {
-            Some(at) => at,
-            None => {
-                self.strings.push_str(text);
-                self.strings.len() - text.len()
-            }
-        };
+        let at = self.strings.find(text).unwrap_or(self.strings.len());
+        if at == self.strings.len() {
+            self.strings.push_str(text);
+        }
         ensure!(
             at < 1 << 20 && text.len() < 1 << 12,
             "the string pool is full at {text:?}"

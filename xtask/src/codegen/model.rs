@@ -93,8 +93,9 @@ fn special(pkg: &str, name: &str) -> Option<Shape> {
         (META, "Time") => Shape::Scalar(Scalar::Time),
         (META, "MicroTime") => Shape::Scalar(Scalar::MicroTime),
         (META, "Duration") => Shape::Scalar(Scalar::Duration),
-        (META, "FieldsV1") | (RUNTIME, "RawExtension" | "Object") => Shape::Any,
-        (
+        (META, "FieldsV1")
+        | (RUNTIME, "RawExtension" | "Object")
+        | (
             EXTENSIONS,
             "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray",
         ) => Shape::Any,

@@ -109,11 +109,14 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))
 }
 
-/// Kinds that several resources show: `(group, plural)` of the view → the storage kind.
-const STORED_ELSEWHERE: [((&str, &str), (&str, &str)); 1] = [(("events.k8s.io", "events"), ("", "events"))];
+/// A group and a plural.
+type Name<'a> = (&'a str, &'a str);
 
-/// Groups whose stored version is not their first served one need no row: the first in priority is stored.
-fn storage_of<'a>(group: &'a str, plural: &'a str) -> (&'a str, &'a str) {
+/// Kinds that several resources show: the view and the storage kind.
+const STORED_ELSEWHERE: [(Name<'_>, Name<'_>); 1] = [(("events.k8s.io", "events"), ("", "events"))];
+
+/// Where a resource's objects are kept. Of several versions of one group the first in priority is stored.
+fn storage_of<'a>(group: &'a str, plural: &'a str) -> Name<'a> {
     STORED_ELSEWHERE
         .iter()
         .find(|(view, _)| *view == (group, plural))

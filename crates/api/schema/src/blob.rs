@@ -123,7 +123,6 @@ pub(crate) fn field_by_rank(first_field: u32, rank: usize) -> u32 {
 }
 
 /// A run of notes: key, small number, value.
-#[derive(Clone, Copy)]
 pub(crate) struct Notes(usize);
 
 impl Notes {

@@ -113,8 +113,10 @@ impl Walk {
 
     fn scalar(&mut self, ty: TypeRef, scalar: Scalar, value: &mut Value) {
         let rewritten = match (scalar, &*value) {
-            (Scalar::String, Value::String(_)) | (Scalar::Bool, Value::Bool(_)) => return,
-            (Scalar::Int64, Value::Int(_)) | (Scalar::Float, Value::Int(_) | Value::Float(_)) => return,
+            (Scalar::String, Value::String(_))
+            | (Scalar::Bool, Value::Bool(_))
+            | (Scalar::Int64 | Scalar::Float, Value::Int(_))
+            | (Scalar::Float, Value::Float(_)) => return,
             (Scalar::Int32, Value::Int(number)) if i32::try_from(*number).is_ok() => return,
             (Scalar::Quantity, given) => rewrite_quantity(given),
             (Scalar::IntOrString, given) => return self.int_or_string(given),

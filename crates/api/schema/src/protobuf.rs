@@ -69,7 +69,7 @@ fn envelope(body: &[u8], depth: usize) -> Result<(TypeMeta, Value), DecodeError>
         match tag {
             1 => read_type_meta(content.bytes("typeMeta")?, &mut meta)?,
             2 => raw = content.bytes("raw")?,
-            4 => content_type = content.text("contentType")?.to_owned(),
+            4 => content.text("contentType")?.clone_into(&mut content_type),
             _ => {}
         }
     }

@@ -54,11 +54,14 @@ fn has_members(ty: TypeRef) -> bool {
 pub fn apply_defaults(ty: TypeRef, value: &mut Value) {
     match (ty.shape(), value) {
         (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
-            items.iter_mut().for_each(|value| apply_defaults(item, value));
+            for value in items {
+                apply_defaults(item, value);
+            }
         }
         (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
-            map.iter_mut()
-                .for_each(|(_, value)| apply_defaults(member, value));
+            for (_, value) in map.iter_mut() {
+                apply_defaults(member, value);
+            }
         }
         (Shape::Struct { .. }, Value::Object(map)) => {
             for field in ty.fields() {

@@ -103,41 +103,8 @@ impl Schemas {
         if let Some(default) = default_of(field) {
             schema.set_at(&["default"], default);
         }
-        self.add_merge_facts(field, &mut schema);
+        add_merge_facts(field, &mut schema);
         schema
-    }
-
-    fn add_merge_facts(&mut self, field: Field, schema: &mut Value) {
-        let ty = field.ty();
-        match ty.shape() {
-            Shape::List { kind, .. } => add_list_facts(kind, schema),
-            Shape::Map { atomic: true, .. } => {
-                schema.set_at(&["x-kubernetes-map-type"], "atomic");
-            }
-            Shape::Struct { atomic } if TypeRef::by_name(ty.name()) != Some(ty) => {
-                schema.set_at(
-                    &["x-kubernetes-map-type"],
-                    if atomic { "atomic" } else { "granular" },
-                );
-            }
-            _ => {}
-        }
-        if let Some(key) = field.patch_merge_key() {
-            schema.set_at(&["x-kubernetes-patch-merge-key"], key);
-        }
-        let strategies = [
-            (field.patch_merge(), "merge"),
-            (field.patch_replace(), "replace"),
-            (field.patch_retain_keys(), "retainKeys"),
-        ];
-        let strategy: Vec<&str> = strategies
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, name)| name)
-            .collect();
-        if !strategy.is_empty() {
-            schema.set_at(&["x-kubernetes-patch-strategy"], strategy.join(","));
-        }
     }
 
     /// The schema of a type where it is used: declared structs are referred to, the rest stands in place.
@@ -162,6 +129,39 @@ impl Schemas {
                 schema
             }
         }
+    }
+}
+
+fn add_merge_facts(field: Field, schema: &mut Value) {
+    let ty = field.ty();
+    match ty.shape() {
+        Shape::List { kind, .. } => add_list_facts(kind, schema),
+        Shape::Map { atomic: true, .. } => {
+            schema.set_at(&["x-kubernetes-map-type"], "atomic");
+        }
+        Shape::Struct { atomic } if TypeRef::by_name(ty.name()) != Some(ty) => {
+            schema.set_at(
+                &["x-kubernetes-map-type"],
+                if atomic { "atomic" } else { "granular" },
+            );
+        }
+        _ => {}
+    }
+    if let Some(key) = field.patch_merge_key() {
+        schema.set_at(&["x-kubernetes-patch-merge-key"], key);
+    }
+    let strategies = [
+        (field.patch_merge(), "merge"),
+        (field.patch_replace(), "replace"),
+        (field.patch_retain_keys(), "retainKeys"),
+    ];
+    let strategy: Vec<&str> = strategies
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, name)| name)
+        .collect();
+    if !strategy.is_empty() {
+        schema.set_at(&["x-kubernetes-patch-strategy"], strategy.join(","));
     }
 }
 

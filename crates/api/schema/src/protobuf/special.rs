@@ -110,13 +110,13 @@ pub(super) fn untyped(ty: TypeRef, bytes: &[u8], depth: usize) -> Result<Value, 
     for part in Reader::new(bytes) {
         match (alternative, part?) {
             ("OrBool", (1, content)) if found.is_null() => {
-                found = Value::Bool(content.number("allows")? != 0)
+                found = Value::Bool(content.number("allows")? != 0);
             }
             ("OrBool", (2, content)) | ("OrArray" | "OrStringArray", (1, content)) => {
                 found = message(schema, content.bytes("schema")?, depth + 1)?;
             }
             ("OrArray", (2, content)) => {
-                list.push(message(schema, content.bytes("jSONSchemas")?, depth + 1)?)
+                list.push(message(schema, content.bytes("jSONSchemas")?, depth + 1)?);
             }
             ("OrStringArray", (2, content)) => list.push(content.text("property")?.into()),
             _ => {}

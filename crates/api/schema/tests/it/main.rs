@@ -1,3 +1,5 @@
 //! Against upstream's golden vectors, read from the Go module `k8s.io/api` when the test runs.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod golden;
