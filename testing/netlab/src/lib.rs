@@ -131,6 +131,8 @@ fn connect_uplink(node: &NetNamespace, outside: &NetNamespace) {
         protocol: libc::RTPROT_STATIC,
     };
     here.add_route(&default).unwrap();
+    here.wait_until_running("uplink").unwrap();
+    there.wait_until_running("node").unwrap();
 }
 
 /// Answers every TCP connection and every UDP datagram on a port with its own name and the client's address.

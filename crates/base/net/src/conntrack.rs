@@ -5,10 +5,13 @@ use std::net::Ipv4Addr;
 use crate::namespace::NetNamespace;
 use crate::netlink::{AttributeWriter, NetlinkError, NetlinkSocket, Protocol, Requests};
 
+#[cfg(test)]
+mod tests;
+
 const DELETE: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 2;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
-const FILTER: u16 = 26;
+const FILTER: u16 = 25;
 const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
 const TUPLE_IP: u16 = 1;
@@ -23,6 +26,9 @@ const MATCH_DESTINATION: u32 = 1 << 1;
 const MATCH_PROTOCOL: u32 = 1 << 3;
 const MATCH_SOURCE_PORT: u32 = 1 << 4;
 const MATCH_DESTINATION_PORT: u32 = 1 << 5;
+
+/// Only with a version other than zero does the kernel heed the family when it deletes by filter.
+const FILTERED_IPV4: [u8; 4] = [libc::AF_INET as u8, 1, 0, 0];
 
 /// Which connections to forget: all that meet every condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +71,7 @@ impl ConntrackSocket {
         }
         let mut requests = Requests::new();
         for connections in which {
-            requests.push(DELETE, 0, &[libc::AF_INET as u8, 0, 0, 0], |w| {
+            requests.push(DELETE, 0, &FILTERED_IPV4, |w| {
                 connections.write(w);
             });
         }

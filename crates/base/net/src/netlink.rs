@@ -112,8 +112,9 @@ impl NetlinkSocket {
         // everything but huge batches, and those then fail with a clear ENOBUFS.
         let _ = sockopt::set_socket_send_buffer_size_force(&fd, SEND_QUEUE_BYTES);
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_QUEUE_BYTES);
-        set_netlink_option(&fd, libc::NETLINK_EXT_ACK);
-        set_netlink_option(&fd, libc::NETLINK_CAP_ACK);
+        // Without these, errors are only less well explained.
+        let _ = set_netlink_option(&fd, libc::NETLINK_EXT_ACK, 1);
+        let _ = set_netlink_option(&fd, libc::NETLINK_CAP_ACK, 1);
         Ok(Self {
             fd,
             next_sequence: 1,
@@ -223,6 +224,20 @@ impl NetlinkSocket {
         refusal.map_or(Ok(()), Err)
     }
 
+    /// Lets the kernel tell this socket of changes of a kind (`RTNLGRP_*`), to be read with [`NetlinkSocket::hear`].
+    pub fn join(&mut self, group: u32) -> Result<(), NetlinkError> {
+        set_netlink_option(&self.fd, libc::NETLINK_ADD_MEMBERSHIP, group as libc::c_int)
+            .map_err(NetlinkError::Open)
+    }
+
+    /// Waits for news, or five seconds, and hands them to `each`.
+    pub fn hear(
+        &mut self,
+        each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
+    ) -> Result<(), NetlinkError> {
+        self.receive(RecvFlags::empty(), each).map(|_| ())
+    }
+
     fn send(&mut self, requests: Requests) -> Result<Sequenced, NetlinkError> {
         let (bytes, sequenced) = requests.numbered(self.next_sequence);
         self.next_sequence = self.next_sequence.wrapping_add(sequenced.count as u32).max(1);
@@ -256,16 +271,20 @@ impl NetlinkSocket {
     }
 }
 
-fn set_netlink_option(fd: &OwnedFd, option: libc::c_int) {
-    let on: libc::c_int = 1;
-    // SAFETY: the pointer and length describe `on`, which outlives the call; the descriptor is open.
-    let _ = unsafe {
+fn set_netlink_option(fd: &OwnedFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the descriptor is open.
+    let outcome = unsafe {
         libc::setsockopt(
             fd.as_fd().as_raw_fd(),
             libc::SOL_NETLINK,
             option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
+    if outcome == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
 }

@@ -73,7 +73,11 @@ impl Plan<'_> {
             .execute(self.inside_requests(pod_link.index))
             .map_err(|source| self.failed("set up the pod's device", source))?;
         host.execute(self.host_requests(host_link.index))
-            .map_err(|source| self.failed("set up the host's device", source))
+            .map_err(|source| self.failed("set up the host's device", source))?;
+        // The host's end was set up last and runs at once.
+        inside
+            .wait_until_running(POD_LINK)
+            .map_err(|source| self.failed("wait for the pod's device", source))
     }
 
     fn inside_requests(&self, link_index: u32) -> Requests {

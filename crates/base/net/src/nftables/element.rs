@@ -217,6 +217,19 @@ impl Element {
         }
     }
 
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The value; empty when there is none or it is a verdict.
+    pub fn value(&self) -> &[u8] {
+        match &self.data {
+            ElementData::Value(value) => value,
+            _ => &[],
+        }
+    }
+
     pub(super) fn write(&self, w: &mut AttributeWriter<'_>) {
         w.nest(LIST_ELEMENT, |w| {
             w.nest(ELEMENT_KEY, |w| {

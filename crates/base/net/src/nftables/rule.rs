@@ -145,7 +145,12 @@ impl Rule {
         })
     }
 
-    /// Loads a constant.
+    /// Loads a constant number in the machine's order.
+    pub fn load_number(self, number: u32, into: Register) -> Self {
+        self.load_value(&number.to_ne_bytes(), into)
+    }
+
+    /// Loads a constant address.
     pub fn load_address(self, address: Ipv4Addr, into: Register) -> Self {
         self.load_value(&address.octets(), into)
     }
@@ -319,6 +324,16 @@ impl Rule {
         self.push("reject", |w| {
             w.be32(1, libc::NFT_REJECT_ICMP_UNREACH as u32)
                 .u8(2, ICMP_PORT_UNREACHABLE);
+        })
+    }
+
+    /// Passes TCP and ends with a reset to the sender.
+    pub fn reset_tcp(self) -> Self {
+        let tcp = self
+            .load_meta(Meta::L4Protocol, SCRATCH)
+            .compare(EQUAL, &[libc::IPPROTO_TCP as u8]);
+        tcp.push("reject", |w| {
+            w.be32(1, libc::NFT_REJECT_TCP_RST as u32).u8(2, 0);
         })
     }
 
