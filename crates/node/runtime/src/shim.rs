@@ -77,13 +77,6 @@ pub fn shim_main() -> i32 {
     let Ok(connection) = fd::duplicate(FIRST_CONNECTION) else {
         return 2;
     };
-    // The daemon waits for the process that it has started; the shim proper is its child, and nobody's but init's.
-    // SAFETY: no thread has been started; the parent ends at once.
-    match unsafe { clone::fork(clone::CloneArgs::default()) } {
-        Ok(clone::Forked::Parent { .. }) => return 0,
-        Ok(clone::Forked::Child) => {}
-        Err(_) => return 1,
-    }
     let connection = UnixStream::from(connection);
     let mut shim = match Shim::start(&dir) {
         Ok(shim) => shim,

@@ -109,9 +109,16 @@ pub(super) async fn connect(
     shim: spawn::Greeted,
     ask: bool,
 ) -> Option<Vec<ContainerReport>> {
-    let stream = tokio::net::UnixStream::from_std(shim.stream).ok()?;
-    let (link, wire) = link::over(stream, shim.inbox);
-    sandbox.set_link(link.clone(), shim.pid, shim.infra_pid);
+    let spawn::Greeted {
+        stream,
+        inbox,
+        pid,
+        infra_pid,
+        child,
+    } = shim;
+    let stream = tokio::net::UnixStream::from_std(stream).ok()?;
+    let (link, wire) = link::over(stream, inbox);
+    sandbox.set_link(link.clone(), pid, infra_pid);
     let (weak, seen) = (Arc::downgrade(inner), Arc::clone(sandbox));
     inner.scope.spawn_until_shutdown("shim-link", async move {
         let news = |message| {
@@ -120,6 +127,10 @@ pub(super) async fn connect(
             }
         };
         wire.run(news).await;
+        if let Some(mut child) = child {
+            // It has closed its socket as its last act.
+            let _ = blocking(move || child.wait()).await;
+        }
         if let Some(inner) = weak.upgrade() {
             on_gone(&inner, &seen).await;
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cloudeck_linux::mount::{self, attribute};
@@ -21,6 +21,8 @@ pub(super) struct Greeted {
     pub(super) inbox: Inbox,
     pub(super) pid: i32,
     pub(super) infra_pid: i32,
+    /// To be waited for once it has ended, where it is this daemon's child.
+    pub(super) child: Option<Child>,
 }
 
 /// A shim could not be started or reached.
@@ -56,19 +58,27 @@ pub(super) fn sealed_program(path: &Path) -> io::Result<OwnedFd> {
 /// Starts the shim of the sandbox in `dir`. Blocks until it has set the sandbox up.
 pub(super) fn start(program: &OwnedFd, dir: &Path, id: &SandboxId) -> Result<Greeted, ShimError> {
     let (ours, theirs) = UnixStream::pair().map_err(at("make a socket"))?;
-    let status = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+    let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0("cloudeck")
         .args([crate::SHIM_WORD.as_ref(), dir.as_os_str()])
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
+        .spawn()
         .map_err(at("start the shim"))?;
-    if !status.success() {
-        return Err(ShimError::Refused(format!("the shim did not start: {status}")));
+    match greeting(ours, id) {
+        Ok(greeted) => Ok(Greeted {
+            child: Some(child),
+            ..greeted
+        }),
+        Err(error) => {
+            // It is about to end by itself, unless it hangs.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
     }
-    greeting(ours, id)
 }
 
 /// Reaches the shim that `record` tells of; `None` when it is gone.
@@ -113,6 +123,7 @@ fn greeting(stream: UnixStream, id: &SandboxId) -> Result<Greeted, ShimError> {
                 inbox,
                 pid,
                 infra_pid,
+                child: None,
             })
         }
         FromShim::Hello { version, sandbox, .. } => Err(ShimError::Refused(format!(

@@ -1,0 +1,143 @@
+//! What a container's life costs: `cargo run -p cloudeck-runtime --example bench [--release]`.
+//!
+//! Prints the time from create to the end of `true`, in a sandbox that exists, with overlay, seccomp and cgroups; the
+//! time that a sandbox takes; and the private memory of shim and infra process. The end is counted when the program has
+//! ended and again when that is durable: the difference is the disk's.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cloudeck_runtime::{
+    ContainerConfig, Rootfs, Runtime, RuntimeConfig, SHIM_WORD, SandboxConfig, SandboxId,
+};
+use cloudeck_task::Scope;
+
+const ROUNDS: usize = 60;
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(SHIM_WORD) {
+        cloudeck_linux::process::exit_now(cloudeck_runtime::shim_main());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(bench());
+}
+
+async fn bench() {
+    let dir = std::env::temp_dir().join(format!("ck-bench-{}", std::process::id()));
+    let instance = format!("bench-{}", std::process::id());
+    let config = RuntimeConfig::new(&instance, dir.join("state"));
+    let image = dir.join("image");
+    std::fs::create_dir_all(image.join("bin")).expect("an image");
+    std::fs::copy("/bin/busybox", image.join("bin/true")).expect("busybox-static is installed");
+    let scope = Scope::root("bench");
+    let runtime = Runtime::open(config.clone(), &scope).await.expect("opens");
+    if let Err(error) = measure(&runtime, &dir).await {
+        eprintln!("{error}");
+    }
+    drop(runtime);
+    scope.shutdown(Duration::from_secs(5)).await;
+    let report = Runtime::purge(&config, true).await;
+    report.left.iter().for_each(|left| eprintln!("left: {left}"));
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+async fn measure(runtime: &Runtime, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut sandboxes = Vec::new();
+    for number in 0..20 {
+        let pod = SandboxConfig {
+            cgroup_parent: format!("pods/p{number}"),
+            ..SandboxConfig::default()
+        };
+        let begin = Instant::now();
+        let id = runtime.run_pod_sandbox(pod).await?.id;
+        sandboxes.push((begin.elapsed(), id));
+    }
+    show("sandbox start", sandboxes.iter().map(|(time, _)| *time).collect());
+    let sandbox = sandboxes[0].1.clone();
+    let mut steps = Steps::default();
+    for number in 0..ROUNDS {
+        steps.round(runtime, dir, &sandbox, number).await?;
+    }
+    show("container create", steps.create);
+    show("container start", steps.start);
+    show("container create + start + end of the program", steps.ended);
+    show("container create + start + durable end", steps.durable);
+    let status = runtime.sandbox_status(&sandbox)?;
+    println!(
+        "private memory: shim {} kB, infra {} kB",
+        anonymous(status.shim_pid).unwrap_or(0),
+        anonymous(status.infra_pid).unwrap_or(0)
+    );
+    let mut removal = Vec::new();
+    for (_, id) in sandboxes {
+        let begin = Instant::now();
+        runtime.remove_pod_sandbox(&id).await?;
+        removal.push(begin.elapsed());
+    }
+    show("sandbox removal", removal);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Steps {
+    create: Vec<Duration>,
+    start: Vec<Duration>,
+    ended: Vec<Duration>,
+    durable: Vec<Duration>,
+}
+
+impl Steps {
+    async fn round(
+        &mut self,
+        runtime: &Runtime,
+        dir: &Path,
+        sandbox: &SandboxId,
+        number: usize,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let begin = Instant::now();
+        let id = runtime.create_container(sandbox, container(dir, number)).await?;
+        self.create.push(begin.elapsed());
+        let process = cloudeck_linux::pidfd::open(runtime.container_status(&id)?.pid)?;
+        let before = Instant::now();
+        runtime.start_container(&id).await?;
+        self.start.push(before.elapsed());
+        let end = tokio::task::spawn_blocking(move || {
+            cloudeck_linux::pidfd::wait_end(process, Duration::from_secs(10)).map(|_| Instant::now())
+        });
+        runtime.wait_container(&id).await?;
+        self.durable.push(begin.elapsed());
+        self.ended.push(end.await?? - begin);
+        runtime.remove_container(&id).await?;
+        Ok(())
+    }
+}
+
+fn container(dir: &Path, number: usize) -> ContainerConfig {
+    ContainerConfig {
+        argv: vec!["/bin/true".to_owned()],
+        rootfs: Rootfs {
+            lowers: vec![dir.join("image")],
+            upper: dir.join(format!("c{number}/upper")),
+            work: dir.join(format!("c{number}/work")),
+            readonly: false,
+        },
+        log_path: Some(dir.join(format!("c{number}/log"))),
+        ..ContainerConfig::default()
+    }
+}
+
+fn show(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
+    println!("{what}: p10 {:.2} p50 {:.2} p90 {:.2} ms", at(10), at(50), at(90));
+}
+
+/// The memory that is a process's own, in kB.
+fn anonymous(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/smaps_rollup"))).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
