@@ -4,13 +4,16 @@
 //! Knows nothing of HTTP, storage, clocks or particular kinds: content types, strict field validation, defaulting and
 //! normalisation of the result are the caller's.
 //!
-//! Start reading at [`apply::track_update`], which every write passes.
+//! Start reading at [`apply::track_update`], which every write passes, and
+//! [`strategic::apply`].
 
 pub mod apply;
 pub mod fieldset;
+mod go;
 pub mod json_patch;
 mod managed;
 pub mod merge_patch;
+pub mod strategic;
 mod typed;
 
 #[cfg(test)]

@@ -328,3 +328,94 @@ fn managers_are_named_after_the_user_agent() {
     assert_eq!(manager_name("", "kubectl/v1.37 (linux)"), "kubectl");
     assert_eq!(manager_name("", &"é".repeat(100)).len(), 128);
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config() -> impl Strategy<Value = Value> {
+        let ports =
+            prop::collection::btree_map((prop::sample::select(vec![80i64, 443]), "TCP|UDP"), "[ab]", 0..3);
+        let containers = prop::collection::btree_map("[abc]", (prop::option::of("[12]"), ports), 0..3);
+        let labels = prop::collection::btree_map("[ab]", "[12]", 0..3);
+        (containers, labels, prop::option::of(0i64..3)).prop_map(|(containers, labels, replicas)| {
+            let containers: Vec<Value> = containers
+                .into_iter()
+                .map(|(name, (image, ports))| {
+                    let mut container = value!({"name": (name)});
+                    if let Some(image) = image {
+                        container.set_at(&["image"], image);
+                    }
+                    let ports = ports.into_iter().map(|((port, protocol), name)| {
+                        value!({"containerPort": (port), "protocol": (protocol), "name": (name)})
+                    });
+                    let ports: Vec<Value> = ports.collect();
+                    if !ports.is_empty() {
+                        container.set_at(&["ports"], ports);
+                    }
+                    container
+                })
+                .collect();
+            let labels: cloudeck_machinery::Map = labels
+                .into_iter()
+                .map(|(key, value)| (key, Value::from(value)))
+                .collect();
+            let mut object = web("{}");
+            if let Some(replicas) = replicas {
+                object.set_at(&["spec", "replicas"], replicas);
+            }
+            if !labels.is_empty() {
+                object.set_at(&["metadata", "labels"], labels);
+            }
+            if !containers.is_empty() {
+                object.set_at(&["spec", "template", "spec", "containers"], containers);
+            }
+            object
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_same_twice_changes_nothing(live in config(), patch in config()) {
+            let live = apply_as(None, &live, "a", false).unwrap();
+            let once = apply_as(Some(&live), &patch, "b", true).unwrap();
+            let twice = apply_as(Some(&once), &patch, "b", false).unwrap();
+            prop_assert_eq!(twice, once);
+        }
+
+        #[test]
+        fn what_one_applies_is_there_afterwards(live in config(), patch in config()) {
+            let live = apply_as(None, &live, "a", false).unwrap();
+            let after = apply_as(Some(&live), &patch, "b", true).unwrap();
+            // Laying the patch over the result changes nothing.
+            let over = typed::merge(Type::of(ty(&deployment())), &after, &patch);
+            prop_assert!(typed::same(&over, &after), "{} | {}", over, after);
+        }
+
+        #[test]
+        fn one_manager_alone_gets_exactly_what_it_applied(first in config(), second in config()) {
+            let live = apply_as(None, &first, "a", false).unwrap();
+            let after = apply_as(Some(&live), &second, "a", false).unwrap();
+            let fresh = apply_as(None, &second, "a", false).unwrap();
+            let mut normal = [after, fresh];
+            for object in &mut normal {
+                cloudeck_schema::normalise(ty(&deployment()).unwrap(), object).unwrap();
+            }
+            prop_assert_eq!(&normal[0], &normal[1]);
+        }
+
+        #[test]
+        fn every_field_on_record_is_there(base in config(), patch in config()) {
+            let live = apply_as(None, &base, "a", false).unwrap();
+            let shared = apply_as(Some(&live), &base, "b", false).unwrap();
+            let after = apply_as(Some(&shared), &patch, "a", true).unwrap();
+            let ty = Type::of(ty(&deployment()));
+            let merged = typed::with_named_fields(ty, &typed::field_set(ty, &after));
+            let entries = managed::decode(after.at(&["metadata", "managedFields"]), false).unwrap();
+            for entry in entries {
+                prop_assert!(entry.fields.clone().difference(&merged).paths().is_empty(), "{:?}", entry);
+            }
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! Whether an applied tree fits its type: apply refuses unknown fields and duplicate items before it merges.
 
-use cloudeck_machinery::quote::quote;
 use cloudeck_machinery::{Map, Value};
 use cloudeck_schema::{ListKind, Scalar, Shape};
 
 use super::{Form, Type};
 use crate::fieldset::{field_element, print_element};
+use crate::go::{go, go_syntax, go_type};
 
 /// Everything that does not fit, as upstream words it; one line, or several under `errors:`.
 pub(crate) fn validate(ty: Type, value: &Value) -> Result<(), String> {
@@ -124,56 +124,5 @@ fn scalar_problem(scalar: Scalar, value: &Value) -> Option<String> {
         Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime => {
             (!is_scalar).then(|| format!("expected any scalar, got &{{{}}}", go(value)))
         }
-    }
-}
-
-/// Go's `%T` of a decoded value.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// Go's `%v`.
-fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" ")),
-        Value::Object(members) => {
-            let members: Vec<_> = members
-                .iter()
-                .map(|(name, value)| format!("{name}:{}", go(value)))
-                .collect();
-            format!("map[{}]", members.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Go's `%#v`.
-fn go_syntax(value: &Value) -> String {
-    match value {
-        Value::String(text) => quote(text),
-        Value::Array(items) => {
-            format!(
-                "[]interface {{}}{{{}}}",
-                items.iter().map(go_syntax).collect::<Vec<_>>().join(", ")
-            )
-        }
-        Value::Object(members) => {
-            let members: Vec<_> = members
-                .iter()
-                .map(|(name, value)| format!("{}:{}", quote(name), go_syntax(value)))
-                .collect();
-            format!("map[string]interface {{}}{{{}}}", members.join(", "))
-        }
-        other => other.to_string(),
     }
 }
