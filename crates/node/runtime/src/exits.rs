@@ -174,7 +174,9 @@ mod tests {
         let records: Vec<_> = (0..60).map(record).collect();
         for part in records.chunks(20) {
             let mut log = ExitLog::open(&path.0).unwrap();
-            part.iter().for_each(|record| log.append(record).unwrap());
+            for record in part {
+                log.append(record).unwrap();
+            }
         }
         assert_eq!(read(&path.0).unwrap(), records);
     }

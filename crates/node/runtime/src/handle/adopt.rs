@@ -158,14 +158,12 @@ pub(super) async fn connect(
 fn on_news(inner: &Inner, sandbox: &Sandbox, message: FromShim) {
     let id = sandbox.spec.id.clone();
     match message {
-        FromShim::Exited { container, exit } => {
-            if sandbox.on_exited(&container, exit) {
-                inner.emit(RuntimeEvent::ContainerExited {
-                    sandbox: id,
-                    container,
-                    exit,
-                });
-            }
+        FromShim::Exited { container, exit } if sandbox.on_exited(&container, exit) => {
+            inner.emit(RuntimeEvent::ContainerExited {
+                sandbox: id,
+                container,
+                exit,
+            });
         }
         FromShim::InfraExited => {
             sandbox.on_infra_gone();

@@ -135,23 +135,21 @@ impl Runtime {
             }
             code
         };
-        match result {
-            Ok(code) => Ok(SyncOutput {
-                stdout,
-                stderr,
-                code: code?,
-            }),
-            Err(_) => {
-                let _ = handle.kill(libc::SIGKILL).await;
-                Err(RequestError::Timeout(limit))
-            }
-        }
+        let Ok(code) = result else {
+            let _ = handle.kill(libc::SIGKILL).await;
+            return Err(RequestError::Timeout(limit));
+        };
+        Ok(SyncOutput {
+            stdout,
+            stderr,
+            code: code?,
+        })
     }
 }
 
 /// Reads to the end, keeping the beginning.
 async fn collect(mut from: impl AsyncRead + Unpin, into: &mut Vec<u8>) {
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 4096];
     while let Ok(got @ 1..) = from.read(&mut buffer).await {
         let room = MAX_OUTPUT.saturating_sub(into.len());
         into.extend_from_slice(&buffer[..got.min(room)]);

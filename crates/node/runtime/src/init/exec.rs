@@ -46,13 +46,13 @@ fn prepare(birth: &Birth<'_>, container: BorrowedFd<'_>, wanted: &ExecSpec) -> R
     let user = wanted.user.as_ref().unwrap_or(&spec.config.user);
     let identity = identity::resolve_user(&root, &spec, user)?;
     process::new_session().step(|| "start a session".to_owned())?;
-    let master = match wanted.terminal {
-        Some(size) => Some(terminal::open(identity.uid, Some(size), false)?),
-        None => {
-            birth.stdio.map_or(Ok(()), install)?;
-            None
-        }
-    };
+    let master = wanted
+        .terminal
+        .map(|size| terminal::open(identity.uid, Some(size), false))
+        .transpose()?;
+    if master.is_none() {
+        birth.stdio.map_or(Ok(()), install)?;
+    }
     let cwd = wanted
         .cwd
         .as_deref()

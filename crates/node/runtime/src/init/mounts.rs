@@ -175,13 +175,11 @@ fn system_dir(root: &OwnedFd, place: &str) -> Result<OwnedFd, SetupError> {
 fn put_shared_memory(root: &OwnedFd, shared_memory: Option<&OwnedFd>) -> Result<(), SetupError> {
     let step = || "mount /dev/shm".to_owned();
     let target = system_dir(root, "/dev/shm")?;
-    match shared_memory {
-        Some(tree) => mount::attach(tree, target).step(step),
-        None => {
-            let machine = mount::open_path("/dev/shm").and_then(|path| mount::clone_tree(path, false));
-            mount::attach(machine.step(step)?, target).step(step)
-        }
+    if let Some(tree) = shared_memory {
+        return mount::attach(tree, target).step(step);
     }
+    let machine = mount::open_path("/dev/shm").and_then(|path| mount::clone_tree(path, false));
+    mount::attach(machine.step(step)?, target).step(step)
 }
 
 fn put_cgroups(root: &OwnedFd, spec: &ContainerSpec, seal: libc::c_ulong) -> Result<(), SetupError> {

@@ -74,14 +74,22 @@ pub(super) struct Exec {
     pub(super) terminal: Vec<OwnedFd>,
 }
 
-/// What the process at the other end of `sync` says; `None` when it says nothing now.
-fn hear(sync: &OwnedFd, fds: &mut Vec<OwnedFd>) -> Option<Option<FromInit>> {
+/// What there is to hear from a process that is being set up.
+enum Heard {
+    Nothing,
+    Message(FromInit),
+    /// Its end is closed: it runs the program, or has ended.
+    Closed,
+}
+
+fn hear(sync: &OwnedFd, fds: &mut Vec<OwnedFd>) -> Heard {
     match receive_packet(sync, fds) {
-        Ok(message) => Some(message),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(error) => Some(Some(FromInit::Failed(Failure::Refused(format!(
+        Ok(Some(message)) => Heard::Message(message),
+        Ok(None) => Heard::Closed,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+        Err(error) => Heard::Message(FromInit::Failed(Failure::Refused(format!(
             "hear from the process: {error}"
-        ))))),
+        )))),
     }
 }
 
@@ -94,32 +102,31 @@ impl Shim {
         let pid = container.pid;
         let Some(sync) = &container.sync else { return };
         let mut fds = Vec::new();
-        let Some(message) = hear(sync, &mut fds) else {
-            return;
-        };
-        let (waiter, outcome) = match (message, &container.phase) {
-            (Some(FromInit::Ready { degraded }), Phase::SettingUp(waiter)) => {
+        let heard = hear(sync, &mut fds);
+        let (waiter, outcome) = match (heard, &container.phase) {
+            (Heard::Nothing, _) => return,
+            (Heard::Message(FromInit::Ready { degraded }), Phase::SettingUp(waiter)) => {
                 let waiter = *waiter;
                 container.phase = Phase::Created;
-                container.degraded = degraded.clone();
+                container.degraded.clone_from(&degraded);
                 if let Some(master) = fds.pop() {
                     let _ = fd::set_nonblocking(&master);
                     container.streams.push(log::Stream::new(master, "stdout"));
                 }
                 (waiter, Outcome::Pid { pid, degraded })
             }
-            (Some(FromInit::Failed(failure)), Phase::SettingUp(waiter)) => {
+            (Heard::Message(FromInit::Failed(failure)), Phase::SettingUp(waiter)) => {
                 container.abandoned = true;
                 container.sync = None;
                 (*waiter, Outcome::Failed(failure))
             }
-            (Some(FromInit::Failed(failure)), Phase::Starting(waiter)) => {
+            (Heard::Message(FromInit::Failed(failure)), Phase::Starting(waiter)) => {
                 let waiter = *waiter;
                 container.phase = Phase::Running;
                 container.sync = None;
                 (waiter, Outcome::Failed(failure))
             }
-            (None, Phase::Starting(waiter)) => {
+            (Heard::Closed, Phase::Starting(waiter)) => {
                 let waiter = *waiter;
                 container.phase = Phase::Running;
                 container.sync = None;
@@ -131,7 +138,7 @@ impl Shim {
                     },
                 )
             }
-            (None, Phase::SettingUp(waiter)) => {
+            (Heard::Closed, Phase::SettingUp(waiter)) => {
                 container.abandoned = true;
                 container.sync = None;
                 (*waiter, Outcome::Failed(Failure::Refused(ended_early(container))))
@@ -151,13 +158,11 @@ impl Shim {
         };
         let pid = exec.pid;
         let Some(sync) = &exec.sync else { return };
-        let Some(message) = hear(sync, &mut exec.terminal) else {
-            return;
-        };
-        let outcome = match message {
-            Some(FromInit::Ready { .. }) => return,
-            Some(FromInit::Failed(failure)) => Outcome::Failed(failure),
-            None => Outcome::Pid {
+        let heard = hear(sync, &mut exec.terminal);
+        let outcome = match heard {
+            Heard::Nothing | Heard::Message(FromInit::Ready { .. }) => return,
+            Heard::Message(FromInit::Failed(failure)) => Outcome::Failed(failure),
+            Heard::Closed => Outcome::Pid {
                 pid,
                 degraded: Vec::new(),
             },

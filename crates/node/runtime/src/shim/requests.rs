@@ -45,7 +45,7 @@ impl Shim {
             Operation::Create { container } => self.create(waiter, container),
             Operation::Start { container } => self.start_container(waiter, &container),
             Operation::Kill { container, signal } => self.kill(&container, signal),
-            Operation::Remove { container } => self.remove(waiter, &container),
+            Operation::Remove { container } => Ok(self.remove(waiter, &container)),
             Operation::Exec(spec) => self.exec(waiter, spec, fds),
             Operation::KillExec { exec, signal } => self.kill_exec(exec, signal),
             Operation::Stop => Ok(self.stop(waiter)),
@@ -209,17 +209,17 @@ impl Shim {
         Ok(Some(Outcome::Done))
     }
 
-    fn remove(&mut self, waiter: Waiter, id: &ContainerId) -> Result<Option<Outcome>, Failure> {
+    fn remove(&mut self, waiter: Waiter, id: &ContainerId) -> Option<Outcome> {
         let Ok(container) = self.find(id) else {
-            return Ok(Some(Outcome::Done));
+            return Some(Outcome::Done);
         };
         if container.exit().is_none() {
             let _ = pidfd::send_signal(&container.pidfd, libc::SIGKILL);
             container.removers.push(waiter);
-            return Ok(None);
+            return None;
         }
         self.containers.retain(|container| container.id != *id);
-        Ok(Some(Outcome::Done))
+        Some(Outcome::Done)
     }
 
     fn exec(

@@ -1,9 +1,11 @@
 //! What keeps a container in. Each invariant of the design has a test here.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cloudeck_runtime::{
-    Capabilities, Mount, MountSource, Namespaces, PidMode, SandboxConfig, SeccompProfile, User,
+    BindPropagation, Capabilities, Mount, MountSource, Namespaces, PidMode, SandboxConfig, SeccompProfile,
+    User,
 };
 
 use crate::lab::Lab;
@@ -54,7 +56,6 @@ async fn the_infra_process_has_an_empty_read_only_root_and_no_rights() {
         "it has open files"
     );
     // The kernel gives the files of a process that nobody may look into to root.
-    use std::os::unix::fs::MetadataExt;
     assert_eq!(
         std::fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(),
         0
@@ -171,7 +172,7 @@ async fn links_in_an_image_or_volume_do_not_lead_out() {
             },
             readonly: false,
             recursive_readonly: false,
-            propagation: Default::default(),
+            propagation: BindPropagation::Private,
         },
         Mount {
             destination: "/data/made".into(),
@@ -181,7 +182,7 @@ async fn links_in_an_image_or_volume_do_not_lead_out() {
             },
             readonly: false,
             recursive_readonly: false,
-            propagation: Default::default(),
+            propagation: BindPropagation::Private,
         },
     ];
     let (text, _) = lab.run(config).await;
@@ -253,7 +254,6 @@ async fn the_root_is_mounted_in_the_containers_namespace_only() {
 
 #[tokio::test]
 async fn the_network_namespace_is_pinned_until_the_pod_is_stopped() {
-    use std::os::unix::fs::MetadataExt;
     let lab = Lab::new().await;
     let status = lab.runtime().run_pod_sandbox(Lab::pod()).await.unwrap();
     let pinned = std::fs::metadata(status.netns.as_ref().unwrap()).unwrap().ino();

@@ -2,6 +2,8 @@
 //!
 //! Every test has an instance of its own and removes it, whatever happens.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
 mod escape;
 mod exec;
 mod lab;
