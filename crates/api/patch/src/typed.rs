@@ -56,37 +56,40 @@ impl Type {
     }
 
     pub(crate) fn form(self, value: Option<&Value>) -> Form {
-        match self.shape() {
-            Some(
-                Shape::Scalar(_)
-                | Shape::List {
-                    kind: ListKind::Atomic,
-                    ..
-                }
-                | Shape::Struct { atomic: true }
-                | Shape::Map { atomic: true, .. },
-            ) => Form::Leaf,
-            Some(Shape::Struct { .. } | Shape::Map { .. }) => Form::Map,
-            Some(Shape::List {
+        self.declared_form().unwrap_or(match value {
+            None | Some(Value::Null) => Form::Open,
+            Some(Value::Object(_)) => Form::Map,
+            Some(_) => Form::Leaf,
+        })
+    }
+
+    /// What the schema says, whatever the value.
+    pub(crate) fn declared_form(self) -> Option<Form> {
+        Some(match self.shape()? {
+            Shape::Scalar(_)
+            | Shape::List {
+                kind: ListKind::Atomic,
+                ..
+            }
+            | Shape::Struct { atomic: true }
+            | Shape::Map { atomic: true, .. } => Form::Leaf,
+            Shape::Struct { .. } | Shape::Map { .. } => Form::Map,
+            Shape::List {
                 item,
                 kind: ListKind::Set,
-            }) => Form::List(Items {
+            } => Form::List(Items {
                 item: Self::Known(item),
                 keys: ItemKeys::Value,
             }),
-            Some(Shape::List {
+            Shape::List {
                 item,
                 kind: ListKind::Map(keys),
-            }) => Form::List(Items {
+            } => Form::List(Items {
                 item: Self::Known(item),
                 keys: ItemKeys::Fields(key_fields(item, keys)),
             }),
-            Some(Shape::Any) | None => match value {
-                None | Some(Value::Null) => Form::Open,
-                Some(Value::Object(_)) => Form::Map,
-                Some(_) => Form::Leaf,
-            },
-        }
+            Shape::Any => return None,
+        })
     }
 
     fn shape(self) -> Option<Shape> {

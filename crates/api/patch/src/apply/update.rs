@@ -30,17 +30,11 @@ pub struct UpdateInput<'a> {
 
 /// Records who changed what. A write that changes nothing leaves the record as it was.
 pub fn track_update(input: UpdateInput<'_>) {
-    let asked = input.new.remove_at(&["metadata", "managedFields"]);
-    let recorded = input.old.and_then(|old| old.at(&["metadata", "managedFields"]));
-    let mut entries = starting_entries(asked, recorded, !input.subresource.is_empty());
-    let exists = input.old.is_some_and(|old| {
-        old.str_at(&["metadata", "uid"])
-            .is_some_and(|uid| !uid.is_empty())
-    });
-    if entries.is_empty() && exists {
-        // Nobody tracks this object; only a reset or an apply changes that.
-        return;
-    }
+    let path = ["metadata", "managedFields"];
+    let asked = input.new.remove_at(&path);
+    let recorded = input.old.and_then(|old| old.at(&path));
+    // A subresource cannot touch the record; and what a client sends back untouched is no wish.
+    let asked = asked.filter(|asked| input.subresource.is_empty() && Some(asked) != recorded);
     let empty;
     let old = if let Some(old) = input.old {
         old
@@ -49,9 +43,24 @@ pub fn track_update(input: UpdateInput<'_>) {
         &empty
     };
     let mut changes = typed::compare(Type::of(input.ty), old, input.new);
-    changes.removed.remove_path(&["metadata", "managedFields"]);
+    changes.removed.remove_path(&path);
     if !input.reset_fields.is_empty() {
         changes.exclude(&FieldSet::of_paths(input.reset_fields));
+    }
+    if changes.is_empty() && asked.is_none() {
+        if let Some(recorded) = recorded {
+            input.new.set_at(&path, recorded.clone());
+        }
+        return;
+    }
+    let mut entries = starting_entries(asked, recorded);
+    let exists = input.old.is_some_and(|old| {
+        old.str_at(&["metadata", "uid"])
+            .is_some_and(|uid| !uid.is_empty())
+    });
+    if entries.is_empty() && exists {
+        // Nobody tracks this object; only an apply changes that.
+        return;
     }
     if !changes.is_empty() {
         let (mut set, touched) = changes.into_set_and_touched();
@@ -69,9 +78,9 @@ pub fn track_update(input: UpdateInput<'_>) {
 }
 
 /// The client's entries when it sent usable ones, else those on record.
-fn starting_entries(asked: Option<Value>, recorded: Option<&Value>, subresource: bool) -> Vec<Entry> {
+fn starting_entries(asked: Option<Value>, recorded: Option<&Value>) -> Vec<Entry> {
     let on_record = || managed::decode(recorded, true).unwrap_or_default();
-    let Some(asked) = asked.filter(|asked| !subresource && Some(asked) != recorded) else {
+    let Some(asked) = asked else {
         return on_record();
     };
     if managed::is_reset(&asked) {

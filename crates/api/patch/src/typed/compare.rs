@@ -76,9 +76,16 @@ impl Changes {
 }
 
 fn walk(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
+    match ty.declared_form() {
+        Some(Form::Leaf | Form::Open) => out.leaf(old, new),
+        Some(Form::Map) => map(ty, old, new, out),
+        Some(Form::List(items)) => list(&items, old, new, out),
+        None => walk_deduced(ty, old, new, out),
+    }
+}
+
+fn walk_deduced(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
     match (ty.form(old), ty.form(new)) {
-        (Form::Leaf | Form::Open, Form::Leaf | Form::Open) => out.leaf(old, new),
-        (Form::List(items), _) | (_, Form::List(items)) => list(&items, old, new, out),
         (Form::Map, Form::Map | Form::Open) | (Form::Open, Form::Map) => map(ty, old, new, out),
         // A map became something else or the other way round: its members come or go, and the value changed.
         (Form::Map, Form::Leaf) | (Form::Leaf, Form::Map) => {
@@ -87,6 +94,7 @@ fn walk(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
             out.leaf(old, new);
             (out.added.member, out.removed.member) = (old.is_none(), new.is_none());
         }
+        _ => out.leaf(old, new),
     }
 }
 
