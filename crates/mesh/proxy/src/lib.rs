@@ -1,6 +1,6 @@
 //! kube-proxy on nftables by netlink: Services become elements of a few maps, never rules of their own.
 //!
-//! The way of a change: [`view`] (what of a Service or EndpointSlice matters) → [`model`] (pure: which addresses lead
+//! The way of a change: [`follow`] (from the informers) → [`view`] (what of a Service or EndpointSlice matters) → [`model`] (pure: which addresses lead
 //! to which endpoints, and what differs from what is installed) → `rules` (the table's fixed shape, and changes as
 //! one atomic batch) → the kernel. Each service address has 12, 120 or 1,200 slots in the map of that size; a rule per
 //! size draws a random slot and translates. An endpoint change touches only the slots that move.
@@ -13,7 +13,9 @@
 
 mod apply;
 mod config;
+pub mod decode;
 mod error;
+pub mod follow;
 pub mod model;
 mod purge;
 mod rules;

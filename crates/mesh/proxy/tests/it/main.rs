@@ -4,5 +4,6 @@
     reason = "a test's functions outside of #[test] count as product code for the lint"
 )]
 
+mod api;
 mod rig;
 mod services;
