@@ -6,7 +6,8 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, PodSpec, PodTemplateSpec, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, PodSpec, PodStatus, PodTemplateSpec, Secret, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -47,6 +48,15 @@ decoders! {
     service_account => ServiceAccount,
     deployment => Deployment,
     replica_set => ReplicaSet,
+}
+
+/// A pod's status as the agent reports it: the one thing that is written from a typed value, because the agent makes all
+/// of it anew and sends it as a patch.
+///
+/// # Panics
+/// Never: a status has no keys that JSON cannot hold.
+pub fn pod_status_json(status: &PodStatus) -> Vec<u8> {
+    serde_json::to_vec(status).expect("a status has text keys only")
 }
 
 /// The metadata of an object of any kind.

@@ -1,0 +1,135 @@
+//! What the agent knows of a pod when it meets it: nothing, or what an earlier life left running.
+
+use cloudeck_runtime::{ContainerState, ContainerStatus, SandboxState};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::convert::label;
+use super::decide::all_containers;
+use super::memo::{ContainerMemo, Ended, Instance, InstanceState, Millis, Phase, PodMemo, SandboxMemo};
+use crate::node::Node;
+
+/// The memo of a pod from the runtime's records and the status that was last reported.
+pub fn memo(node: &Node, pod: &Pod) -> PodMemo {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let (sandboxes, containers) = (node.runtime.sandboxes(), node.runtime.containers());
+    let mine = |labels: &std::collections::BTreeMap<String, String>| {
+        labels.get(label::POD_UID).is_some_and(|u| u == uid)
+    };
+    let sandbox = sandboxes
+        .iter()
+        .filter(|s| mine(&s.config.labels))
+        .max_by_key(|s| s.created_at_ns);
+    let sandbox = match sandbox {
+        Some(found) if found.state == SandboxState::Ready => SandboxMemo::Ready { id: found.id.clone() },
+        Some(found) => SandboxMemo::Dead { id: found.id.clone() },
+        None => SandboxMemo::None,
+    };
+    let attempts: Vec<&ContainerStatus> = containers.iter().filter(|c| mine(&c.config.labels)).collect();
+    let names = pod
+        .spec
+        .as_ref()
+        .into_iter()
+        .flat_map(all_containers)
+        .map(|c| c.name.clone());
+    let known = names
+        .map(|name| (name.clone(), container(pod, &name, &attempts, node.now())))
+        .collect();
+    let status = pod.status.as_ref();
+    let settled = status
+        .and_then(|s| s.phase.as_deref())
+        .and_then(|phase| match phase {
+            "Succeeded" => Some(Phase::Succeeded),
+            "Failed" => Some(Phase::Failed),
+            _ => None,
+        });
+    let started = status
+        .and_then(|s| s.start_time.as_ref())
+        .map(|t| t.0.as_millisecond());
+    PodMemo {
+        sandbox,
+        containers: known,
+        started_at: started.unwrap_or_else(|| node.now()),
+        pod_ip: node.network.address_of(uid).map(|address| address.ip.into()),
+        settled_phase: settled,
+        ..PodMemo::default()
+    }
+}
+
+fn container(pod: &Pod, name: &str, attempts: &[&ContainerStatus], now: Millis) -> ContainerMemo {
+    let mut own: Vec<&&ContainerStatus> = attempts.iter().filter(|c| c.config.name == name).collect();
+    own.sort_by_key(|c| c.config.attempt);
+    let Some(newest) = own.pop() else {
+        return ContainerMemo::default();
+    };
+    let previous = own
+        .pop()
+        .filter(|c| c.state == ContainerState::Exited)
+        .map(|c| ended(c, now));
+    let reported = reported(pod, name);
+    let state = match newest.state {
+        ContainerState::Created => InstanceState::Created,
+        ContainerState::Running => InstanceState::Running {
+            started_at: newest.started_at_ns / 1_000_000,
+        },
+        ContainerState::Exited => InstanceState::Exited(ended(newest, now)),
+    };
+    let spec = pod
+        .spec
+        .as_ref()
+        .into_iter()
+        .flat_map(all_containers)
+        .find(|c| c.name == name);
+    // What was reported of a container that still runs goes on holding until its probes say otherwise.
+    let started = reported.0 || spec.is_none_or(|c| c.startup_probe.is_none());
+    let ready = reported.1 || spec.is_none_or(|c| c.readiness_probe.is_none());
+    let current = Instance {
+        id: newest.id.clone(),
+        attempt: newest.config.attempt,
+        state,
+        image: newest.config.image.clone(),
+        image_id: newest
+            .config
+            .annotations
+            .get(label::IMAGE_ID)
+            .cloned()
+            .unwrap_or_default(),
+    };
+    let restarted = current.attempt > 0;
+    ContainerMemo {
+        current: Some(current),
+        previous,
+        started,
+        ready,
+        crash_delay_ms: if restarted {
+            super::decide::FIRST_BACKOFF_MS
+        } else {
+            0
+        },
+        ..ContainerMemo::default()
+    }
+}
+
+fn ended(status: &ContainerStatus, now: Millis) -> Ended {
+    Ended::from_exit(
+        status.id.clone(),
+        status.started_at_ns / 1_000_000,
+        status.exit,
+        String::new(),
+        now,
+    )
+}
+
+/// `(started, ready)` as the API has them.
+fn reported(pod: &Pod, name: &str) -> (bool, bool) {
+    let status = pod.status.as_ref();
+    let all = status.into_iter().flat_map(|s| {
+        s.container_statuses
+            .iter()
+            .flatten()
+            .chain(s.init_container_statuses.iter().flatten())
+    });
+    all.filter(|c| c.name == name)
+        .map(|c| (c.started == Some(true), c.ready))
+        .next()
+        .unwrap_or_default()
+}

@@ -1,0 +1,306 @@
+//! What to do next for a pod: a pure function of its spec and of what the node remembers of it.
+//!
+//! Order of upstream's `computePodActions`: volumes, sandbox, init containers one after the other (restartable ones
+//! stay), then all others; ends before starts. Every action is idempotent and reports back into the memo.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::memo::{Busy, ContainerMemo, InstanceState, Millis, PodMemo, SandboxMemo, Step};
+
+/// The first crash back-off; it doubles up to [`LONGEST_BACKOFF_MS`].
+pub const FIRST_BACKOFF_MS: i64 = 10_000;
+pub const LONGEST_BACKOFF_MS: i64 = 300_000;
+/// A container that ran this long has its back-off forgotten.
+pub const BACKOFF_RESET_MS: i64 = 600_000;
+
+/// A step to take. Names are container names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    PrepareVolumes,
+    CreateSandbox,
+    /// Pull, create, start; `attempt` counts from 0.
+    StartContainer {
+        name: String,
+        attempt: u32,
+    },
+    /// A finished container waits for its back-off: say so.
+    AwaitBackoff {
+        name: String,
+        until: Millis,
+        delay_ms: i64,
+    },
+    /// preStop, stop signal, grace, kill.
+    StopContainer {
+        name: String,
+        grace_ms: i64,
+        why: StopReason,
+    },
+    /// Ends the sandbox and whatever is left in it, and gives back its address.
+    StopSandbox,
+    /// Removes everything that the pod had on the node.
+    CleanUp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    PodEnds,
+    Unhealthy,
+    SandboxDied,
+}
+
+/// What to do now, and when to look again if nothing happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    pub look_again_at: Option<Millis>,
+}
+
+impl Plan {
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn wake(&mut self, at: Millis) {
+        self.look_again_at = Some(self.look_again_at.map_or(at, |other| other.min(at)));
+    }
+}
+
+/// The plan for a pod.
+pub fn decide(pod: &Pod, memo: &PodMemo, now: Millis) -> Plan {
+    let mut plan = Plan::default();
+    let Some(spec) = &pod.spec else {
+        return plan;
+    };
+    if memo.termination.is_some()
+        || memo.rejected.is_some()
+        || memo.settled_phase.is_some_and(super::Phase::is_terminal)
+    {
+        end(spec, memo, now, &mut plan);
+    } else {
+        keep_running(spec, memo, now, &mut plan);
+    }
+    plan
+}
+
+fn end(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
+    let mut live = false;
+    for container in all_containers(spec) {
+        let Some(known) = memo.containers.get(&container.name) else {
+            continue;
+        };
+        if !known.is_live() {
+            continue;
+        }
+        live = true;
+        if known.busy.is_none() {
+            let grace_ms = memo
+                .termination
+                .as_ref()
+                .map_or(0, |t| remaining_grace(t.since, t.grace_seconds, now));
+            plan.act(Action::StopContainer {
+                name: container.name.clone(),
+                grace_ms,
+                why: StopReason::PodEnds,
+            });
+        }
+    }
+    if live || memo.cleaned {
+        return;
+    }
+    match &memo.sandbox {
+        SandboxMemo::Ready { .. } | SandboxMemo::Dead { .. } => plan.act(Action::StopSandbox),
+        SandboxMemo::Creating | SandboxMemo::Stopping { .. } => {}
+        SandboxMemo::None | SandboxMemo::Failed { .. } => {
+            // A finished pod that is still wanted keeps its logs; only a deleted one is cleaned up.
+            if memo.termination.is_some() && memo.volumes != Step::Running {
+                plan.act(Action::CleanUp);
+            }
+        }
+    }
+}
+
+fn remaining_grace(since: Millis, grace_seconds: i64, now: Millis) -> i64 {
+    (since + grace_seconds.saturating_mul(1000) - now).max(0)
+}
+
+/// Volumes and sandbox are prepared side by side; containers wait for both.
+fn keep_running(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
+    match &memo.volumes {
+        Step::Todo => plan.act(Action::PrepareVolumes),
+        Step::Failed { retry_at, .. } if *retry_at <= now => plan.act(Action::PrepareVolumes),
+        Step::Failed { retry_at, .. } => plan.wake(*retry_at),
+        Step::Running | Step::Done => {}
+    }
+    match &memo.sandbox {
+        SandboxMemo::Ready { .. } if memo.volumes == Step::Done => containers(spec, memo, now, plan),
+        SandboxMemo::Ready { .. } | SandboxMemo::Creating | SandboxMemo::Stopping { .. } => {}
+        SandboxMemo::Dead { .. } => replace_sandbox(spec, memo, plan),
+        SandboxMemo::None => plan.act(Action::CreateSandbox),
+        SandboxMemo::Failed { retry_at, .. } if *retry_at <= now => plan.act(Action::CreateSandbox),
+        SandboxMemo::Failed { retry_at, .. } => plan.wake(*retry_at),
+    }
+}
+
+/// The sandbox is dead: what lives in it ends first, then it is stopped, then a new one is made.
+fn replace_sandbox(spec: &PodSpec, memo: &PodMemo, plan: &mut Plan) {
+    let live: Vec<&str> = all_containers(spec)
+        .map(|c| c.name.as_str())
+        .filter(|name| memo.containers.get(*name).is_some_and(ContainerMemo::is_live))
+        .collect();
+    if live.is_empty() {
+        return plan.act(Action::StopSandbox);
+    }
+    for name in live {
+        if memo
+            .containers
+            .get(name)
+            .is_some_and(|known| known.busy.is_none())
+        {
+            let name = name.to_owned();
+            plan.act(Action::StopContainer {
+                name,
+                grace_ms: 0,
+                why: StopReason::SandboxDied,
+            });
+        }
+    }
+}
+
+fn containers(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
+    let none = ContainerMemo::default();
+    let known = |container: &Container| memo.containers.get(&container.name).unwrap_or(&none);
+    // Once an ordinary container has been started, finished init containers are not looked at again.
+    let past_init = spec.containers.iter().any(|c| known(c).current.is_some());
+    for container in spec.init_containers.iter().flatten() {
+        let state = known(container);
+        if is_restartable(container) {
+            step(container, state, Restart::Always, now, plan);
+            if !past_init && !(state.running().is_some() && state.started) {
+                return;
+            }
+        } else if !past_init && !state.ended().is_some_and(super::memo::Ended::succeeded) {
+            let restart = if restart_policy(spec) == Restart::Never {
+                Restart::Never
+            } else {
+                Restart::OnFailure
+            };
+            step(container, state, restart, now, plan);
+            return;
+        }
+    }
+    for container in &spec.containers {
+        step(container, known(container), restart_policy(spec), now, plan);
+    }
+}
+
+/// One container's next step.
+fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Millis, plan: &mut Plan) {
+    if known.busy.is_some() {
+        return;
+    }
+    let name = container.name.clone();
+    let Some(instance) = &known.current else {
+        return start_when_due(name, 0, known, now, plan);
+    };
+    match &instance.state {
+        InstanceState::Running { .. } if known.unhealthy => {
+            plan.act(Action::StopContainer {
+                name,
+                grace_ms: -1,
+                why: StopReason::Unhealthy,
+            });
+        }
+        InstanceState::Running { .. } => {}
+        // Created and never started: the start failed or the daemon died in between. It is made anew.
+        InstanceState::Created => start_when_due(name, instance.attempt, known, now, plan),
+        InstanceState::Exited(ended) => {
+            if restart.applies(ended.code) {
+                restart_or_wait(name, instance.attempt + 1, known, ended.finished_at, now, plan);
+            }
+        }
+    }
+}
+
+fn start_when_due(name: String, attempt: u32, known: &ContainerMemo, now: Millis, plan: &mut Plan) {
+    match known.retry_at {
+        Some(at) if at > now => plan.wake(at),
+        _ => plan.act(Action::StartContainer { name, attempt }),
+    }
+}
+
+fn restart_or_wait(
+    name: String,
+    attempt: u32,
+    known: &ContainerMemo,
+    ended_at: Millis,
+    now: Millis,
+    plan: &mut Plan,
+) {
+    // A failed start (an image that went away) has its own delay.
+    let due = known.retry_at.unwrap_or(0).max(ended_at + known.crash_delay_ms);
+    if due <= now {
+        return plan.act(Action::StartContainer { name, attempt });
+    }
+    plan.wake(due);
+    let said = known.waiting.as_ref().is_some_and(|w| !w.reason.is_empty());
+    if !said {
+        plan.act(Action::AwaitBackoff {
+            name,
+            until: due,
+            delay_ms: known.crash_delay_ms,
+        });
+    }
+}
+
+/// The back-off before the next restart but one: none before the first restart, then 10 s, doubling to 300 s.
+pub fn next_crash_delay(last_ms: i64) -> i64 {
+    if last_ms == 0 {
+        FIRST_BACKOFF_MS
+    } else {
+        (last_ms * 2).min(LONGEST_BACKOFF_MS)
+    }
+}
+
+/// When an ended container runs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl Restart {
+    pub fn applies(self, code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => code != 0,
+            Self::Never => false,
+        }
+    }
+}
+
+pub fn restart_policy(spec: &PodSpec) -> Restart {
+    match spec.restart_policy.as_deref() {
+        Some("Never") => Restart::Never,
+        Some("OnFailure") => Restart::OnFailure,
+        _ => Restart::Always,
+    }
+}
+
+/// An init container that keeps running beside the others (a sidecar).
+pub fn is_restartable(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Init containers first.
+pub fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// Whether an action on a container is under way.
+pub fn is_stopping(known: &ContainerMemo) -> bool {
+    known.busy == Some(Busy::Stopping)
+}
+
+#[cfg(test)]
+mod tests;

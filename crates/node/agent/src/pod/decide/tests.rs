@@ -1,0 +1,351 @@
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::super::memo::{Ended, Instance, Phase, Rejection, Termination};
+use super::*;
+use crate::pod::report::tests::id;
+
+const NOW: Millis = 1_000_000;
+
+fn pod(policy: &str, init: &[&str], containers: &[&str]) -> Pod {
+    let make = |names: &[&str]| -> Vec<Container> {
+        names
+            .iter()
+            .map(|name| Container {
+                name: (*name).to_owned(),
+                ..Container::default()
+            })
+            .collect()
+    };
+    Pod {
+        spec: Some(PodSpec {
+            restart_policy: Some(policy.to_owned()),
+            init_containers: (!init.is_empty()).then(|| make(init)),
+            containers: make(containers),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+fn ready() -> PodMemo {
+    PodMemo {
+        volumes: Step::Done,
+        sandbox: SandboxMemo::Ready {
+            id: crate::pod::report::tests::sandbox(),
+        },
+        ..PodMemo::default()
+    }
+}
+
+fn with(mut memo: PodMemo, name: &str, known: ContainerMemo) -> PodMemo {
+    memo.containers.insert(name.to_owned(), known);
+    memo
+}
+
+fn running() -> ContainerMemo {
+    let state = InstanceState::Running { started_at: 0 };
+    let current = Some(Instance {
+        id: id('a'),
+        attempt: 0,
+        state,
+        image: String::new(),
+        image_id: String::new(),
+    });
+    ContainerMemo {
+        current,
+        started: true,
+        ready: true,
+        ..ContainerMemo::default()
+    }
+}
+
+fn exited(code: i32, attempt: u32) -> ContainerMemo {
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    let ended = Ended {
+        id: id('a'),
+        code,
+        signal: 0,
+        reason: reason.into(),
+        message: String::new(),
+        started_at: NOW - 2000,
+        finished_at: NOW - 1000,
+    };
+    let state = InstanceState::Exited(ended);
+    let current = Some(Instance {
+        id: id('a'),
+        attempt,
+        state,
+        image: String::new(),
+        image_id: String::new(),
+    });
+    ContainerMemo {
+        current,
+        ..ContainerMemo::default()
+    }
+}
+
+fn actions(pod: &Pod, memo: &PodMemo) -> Vec<Action> {
+    decide(pod, memo, NOW).actions
+}
+
+fn start(name: &str, attempt: u32) -> Action {
+    Action::StartContainer {
+        name: name.to_owned(),
+        attempt,
+    }
+}
+
+#[test]
+fn a_new_pod_prepares_volumes_and_sandbox_side_by_side() {
+    let pod = pod("Always", &[], &["c"]);
+    assert_eq!(
+        actions(&pod, &PodMemo::default()),
+        [Action::PrepareVolumes, Action::CreateSandbox]
+    );
+}
+
+#[test]
+fn containers_wait_for_volumes_and_sandbox() {
+    let pod = pod("Always", &[], &["c"]);
+    assert_eq!(
+        actions(
+            &pod,
+            &PodMemo {
+                volumes: Step::Running,
+                ..ready()
+            }
+        ),
+        []
+    );
+    assert_eq!(
+        actions(
+            &pod,
+            &PodMemo {
+                sandbox: SandboxMemo::Creating,
+                ..ready()
+            }
+        ),
+        []
+    );
+    assert_eq!(actions(&pod, &ready()), [start("c", 0)]);
+}
+
+#[test]
+fn init_containers_run_one_after_the_other_before_the_rest() {
+    let pod = pod("Always", &["i", "j"], &["c"]);
+    assert_eq!(actions(&pod, &ready()), [start("i", 0)]);
+    let memo = with(ready(), "i", running());
+    assert_eq!(actions(&pod, &memo), []);
+    let memo = with(ready(), "i", exited(0, 0));
+    assert_eq!(actions(&pod, &memo), [start("j", 0)]);
+    let memo = with(memo, "j", exited(0, 0));
+    assert_eq!(actions(&pod, &memo), [start("c", 0)]);
+}
+
+#[test]
+fn a_failed_init_container_is_tried_again_unless_never() {
+    let memo = with(ready(), "i", exited(1, 0));
+    assert_eq!(actions(&pod("Always", &["i"], &["c"]), &memo), [start("i", 1)]);
+    assert_eq!(actions(&pod("Never", &["i"], &["c"]), &memo), []);
+}
+
+#[test]
+fn a_restartable_init_container_lets_the_next_go_on_once_started_and_stays() {
+    let mut pod = pod("Always", &["side"], &["c"]);
+    pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap()[0].restart_policy = Some("Always".into());
+    assert_eq!(actions(&pod, &ready()), [start("side", 0)]);
+    let memo = with(ready(), "side", running());
+    assert_eq!(actions(&pod, &memo), [start("c", 0)]);
+    let memo = with(with(ready(), "c", running()), "side", exited(0, 0));
+    assert_eq!(actions(&pod, &memo), [start("side", 1)]);
+}
+
+#[test]
+fn restart_policies_decide_about_ended_containers() {
+    for (policy, code, again) in [
+        ("Always", 0, true),
+        ("Always", 1, true),
+        ("OnFailure", 0, false),
+        ("OnFailure", 1, true),
+        ("Never", 1, false),
+    ] {
+        let memo = with(ready(), "c", exited(code, 2));
+        let wanted = if again { vec![start("c", 3)] } else { vec![] };
+        assert_eq!(
+            actions(&pod(policy, &[], &["c"]), &memo),
+            wanted,
+            "{policy} {code}"
+        );
+    }
+}
+
+#[test]
+fn a_crash_back_off_is_told_once_and_waited_for() {
+    let pod = pod("Always", &[], &["c"]);
+    let mut known = exited(1, 2);
+    known.crash_delay_ms = 20_000;
+    let until = NOW - 1000 + 20_000;
+    let plan = decide(&pod, &with(ready(), "c", known.clone()), NOW);
+    assert_eq!(
+        plan.actions,
+        [Action::AwaitBackoff {
+            name: "c".into(),
+            until,
+            delay_ms: 20_000
+        }]
+    );
+    assert_eq!(plan.look_again_at, Some(until));
+    known.waiting = Some(super::super::memo::Waiting {
+        reason: "CrashLoopBackOff".into(),
+        message: String::new(),
+    });
+    let plan = decide(&pod, &with(ready(), "c", known.clone()), NOW);
+    assert_eq!((plan.actions, plan.look_again_at), (vec![], Some(until)));
+    assert_eq!(
+        decide(&pod, &with(ready(), "c", known), until).actions,
+        [start("c", 3)]
+    );
+}
+
+#[test]
+fn a_failed_pull_is_tried_again_when_due() {
+    let pod = pod("Always", &[], &["c"]);
+    let known = ContainerMemo {
+        retry_at: Some(NOW + 5),
+        ..ContainerMemo::default()
+    };
+    let plan = decide(&pod, &with(ready(), "c", known.clone()), NOW);
+    assert_eq!((plan.actions, plan.look_again_at), (vec![], Some(NOW + 5)));
+    assert_eq!(
+        decide(&pod, &with(ready(), "c", known), NOW + 5).actions,
+        [start("c", 0)]
+    );
+}
+
+#[test]
+fn an_unhealthy_container_is_stopped() {
+    let known = ContainerMemo {
+        unhealthy: true,
+        ..running()
+    };
+    let wanted = Action::StopContainer {
+        name: "c".into(),
+        grace_ms: -1,
+        why: StopReason::Unhealthy,
+    };
+    assert_eq!(
+        actions(&pod("Always", &[], &["c"]), &with(ready(), "c", known)),
+        [wanted]
+    );
+}
+
+#[test]
+fn a_dead_sandbox_is_emptied_and_replaced() {
+    let pod = pod("Always", &[], &["c"]);
+    let dead = PodMemo {
+        sandbox: SandboxMemo::Dead {
+            id: crate::pod::report::tests::sandbox(),
+        },
+        ..ready()
+    };
+    let stop = Action::StopContainer {
+        name: "c".into(),
+        grace_ms: 0,
+        why: StopReason::SandboxDied,
+    };
+    assert_eq!(actions(&pod, &with(dead.clone(), "c", running())), [stop]);
+    assert_eq!(
+        actions(&pod, &with(dead, "c", exited(137, 0))),
+        [Action::StopSandbox]
+    );
+    assert_eq!(
+        actions(
+            &pod,
+            &PodMemo {
+                sandbox: SandboxMemo::None,
+                ..ready()
+            }
+        ),
+        [Action::CreateSandbox]
+    );
+}
+
+#[test]
+fn termination_stops_containers_then_the_sandbox_then_cleans_up() {
+    let pod = pod("Always", &[], &["c"]);
+    let ending = PodMemo {
+        termination: Some(Termination {
+            since: NOW - 1000,
+            grace_seconds: 30,
+        }),
+        ..ready()
+    };
+    let stop = Action::StopContainer {
+        name: "c".into(),
+        grace_ms: 29_000,
+        why: StopReason::PodEnds,
+    };
+    assert_eq!(actions(&pod, &with(ending.clone(), "c", running())), [stop]);
+    let memo = with(ending, "c", exited(0, 0));
+    assert_eq!(actions(&pod, &memo), [Action::StopSandbox]);
+    let memo = PodMemo {
+        sandbox: SandboxMemo::None,
+        ..memo
+    };
+    assert_eq!(actions(&pod, &memo), [Action::CleanUp]);
+    assert_eq!(
+        actions(
+            &pod,
+            &PodMemo {
+                cleaned: true,
+                ..memo
+            }
+        ),
+        []
+    );
+}
+
+#[test]
+fn a_finished_pod_loses_its_sandbox_but_keeps_its_logs() {
+    let pod = pod("Never", &[], &["c"]);
+    let memo = PodMemo {
+        settled_phase: Some(Phase::Succeeded),
+        ..with(ready(), "c", exited(0, 0))
+    };
+    assert_eq!(actions(&pod, &memo), [Action::StopSandbox]);
+    assert_eq!(
+        actions(
+            &pod,
+            &PodMemo {
+                sandbox: SandboxMemo::None,
+                ..memo
+            }
+        ),
+        []
+    );
+}
+
+#[test]
+fn a_rejected_pod_never_starts_anything() {
+    let rejected = Some(Rejection {
+        reason: "OutOfcpu".into(),
+        message: String::new(),
+    });
+    let memo = PodMemo {
+        rejected,
+        sandbox: SandboxMemo::None,
+        ..PodMemo::default()
+    };
+    assert_eq!(actions(&pod("Always", &[], &["c"]), &memo), []);
+}
+
+#[test]
+fn back_offs_double_up_to_five_minutes() {
+    let mut delay = 0;
+    let mut all = Vec::new();
+    for _ in 0..7 {
+        delay = next_crash_delay(delay);
+        all.push(delay / 1000);
+    }
+    assert_eq!(all, [10, 20, 40, 80, 160, 300, 300]);
+}

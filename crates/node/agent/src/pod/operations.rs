@@ -1,0 +1,339 @@
+//! The long steps of a pod, each a task of its own that reports back to the worker.
+
+mod mounts;
+mod start;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cloudeck_controller::{EventType, ObjectReference};
+use cloudeck_network::{AttachRequest, HostPort};
+use cloudeck_runtime::{ContainerId, SandboxId};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::convert::{self, label};
+use super::decide::StopReason;
+use super::report::Report;
+use super::worker::{field_path, pod_reference};
+use crate::node::Node;
+use crate::{hooks, volumes};
+
+/// Begins operations for one pod.
+#[derive(Clone)]
+pub struct Operations {
+    node: Arc<Node>,
+    outbox: mpsc::Sender<Report>,
+    /// Containers that are being stopped, so that a shortened grace reaches them.
+    stopping: Arc<Mutex<Vec<ContainerId>>>,
+}
+
+impl Operations {
+    pub fn new(node: Arc<Node>, outbox: mpsc::Sender<Report>) -> Self {
+        Self {
+            node,
+            outbox,
+            stopping: Arc::default(),
+        }
+    }
+
+    pub fn outbox(&self) -> mpsc::Sender<Report> {
+        self.outbox.clone()
+    }
+
+    async fn report(&self, report: Report) {
+        // The worker is gone only when the pod is, or at shutdown: then nobody needs the news.
+        let _ = self.outbox.send(report).await;
+    }
+
+    pub fn prepare_volumes(&self, pod: &Arc<Pod>) {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node
+            .scope
+            .spawn_until_shutdown("set up volumes", async move {
+                let report = match volumes::prepare(&this.node, &pod).await {
+                    Ok(()) => Report::VolumesReady,
+                    Err(error) => {
+                        let message = chain(&error);
+                        this.node.recorder.event(
+                            pod_reference(&pod),
+                            EventType::Warning,
+                            "FailedMount",
+                            message.clone(),
+                        );
+                        Report::VolumesFailed { message }
+                    }
+                };
+                this.report(report).await;
+            });
+    }
+
+    pub fn create_sandbox(&self, pod: &Arc<Pod>) {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node
+            .scope
+            .spawn_until_shutdown("create sandbox", async move {
+                let report = match this.sandbox(&pod).await {
+                    Ok((id, ip)) => Report::SandboxReady { id, ip },
+                    Err(message) => {
+                        let text = format!("Failed to create pod sandbox: {message}");
+                        this.node.recorder.event(
+                            pod_reference(&pod),
+                            EventType::Warning,
+                            "FailedCreatePodSandBox",
+                            text,
+                        );
+                        Report::SandboxFailed { message }
+                    }
+                };
+                this.report(report).await;
+            });
+    }
+
+    async fn sandbox(&self, pod: &Pod) -> Result<(SandboxId, Option<IpAddr>), String> {
+        let spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
+        let host_ports = host_ports(spec);
+        if spec.host_network != Some(true) && !host_ports.is_empty() {
+            return Err("hostPort is not supported; use a NodePort Service or hostNetwork".to_owned());
+        }
+        let status = self
+            .node
+            .runtime
+            .run_pod_sandbox(convert::sandbox_config(pod, spec))
+            .await
+            .map_err(|e| chain(&e))?;
+        let Some(netns) = &status.netns else {
+            return Ok((status.id, None));
+        };
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let request = AttachRequest {
+            netns,
+            pod_uid: uid,
+            requested: None,
+            host_ports: &[],
+        };
+        match self.node.network.attach(request).await {
+            Ok(address) => Ok((status.id, Some(IpAddr::V4(address.ip)))),
+            Err(error) => {
+                let message = format!("failed to set up the pod's network: {}", chain(&error));
+                self.discard(&status.id).await;
+                Err(message)
+            }
+        }
+    }
+
+    /// Removes a sandbox that will not be used.
+    async fn discard(&self, id: &SandboxId) {
+        let runtime = &self.node.runtime;
+        let stopped = runtime.stop_pod_sandbox(id).await;
+        if let Err(error) = match stopped {
+            Ok(()) => runtime.remove_pod_sandbox(id).await,
+            failed => failed,
+        } {
+            tracing::warn!(sandbox = %id, error = chain(&error), "sandbox not removed");
+        }
+    }
+
+    /// Pulls, creates, starts. Aborting it is safe: what it leaves goes with the sandbox.
+    pub fn start_container(
+        &self,
+        pod: &Arc<Pod>,
+        sandbox: SandboxId,
+        name: String,
+        attempt: u32,
+        pod_ip: Option<IpAddr>,
+    ) -> AbortHandle {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node
+            .scope
+            .spawn_until_shutdown("start container", async move {
+                let start = start::Start {
+                    operations: &this,
+                    pod: &pod,
+                    sandbox,
+                    name: name.clone(),
+                    attempt,
+                    pod_ip,
+                };
+                let report = match start.run().await {
+                    Ok(instance) => Report::Started { name, instance },
+                    Err(failure) => Report::StartFailed {
+                        name,
+                        failure: *failure,
+                    },
+                };
+                this.report(report).await;
+            })
+    }
+
+    pub fn stop_container(
+        &self,
+        pod: &Arc<Pod>,
+        id: ContainerId,
+        name: String,
+        grace: Duration,
+        why: StopReason,
+    ) {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node
+            .scope
+            .spawn_until_shutdown("stop container", async move {
+                let reference = ObjectReference {
+                    field_path: field_path(&pod, &name),
+                    ..pod_reference(&pod)
+                };
+                let message = match why {
+                    StopReason::Unhealthy => {
+                        format!("Container {name} failed liveness probe, will be restarted")
+                    }
+                    StopReason::PodEnds | StopReason::SandboxDied => format!("Stopping container {name}"),
+                };
+                this.node
+                    .recorder
+                    .event(reference, EventType::Normal, "Killing", message);
+                let grace = hooks::pre_stop(&this.node, &pod, &name, &id, grace).await;
+                this.stopping().push(id.clone());
+                if let Err(error) = this.node.runtime.stop_container(&id, grace).await {
+                    tracing::warn!(container = name, error = chain(&error), "container not stopped");
+                }
+                this.stopping().retain(|other| *other != id);
+                this.settle(&id).await;
+                this.report(Report::Stopped { name }).await;
+            });
+    }
+
+    /// Tells the end of a container before saying that it was stopped, so that the worker never sees it alive after that.
+    async fn settle(&self, id: &ContainerId) {
+        if let Ok(status) = self.node.runtime.container_status(id) {
+            let message = crate::termination::message(&self.node, &status).await;
+            self.report(Report::Exited {
+                id: id.clone(),
+                exit: status.exit,
+                message,
+            })
+            .await;
+        }
+    }
+
+    /// Gives containers that are being stopped no more than this from now on.
+    pub fn hurry(&self, grace: Duration) {
+        for id in self.stopping().clone() {
+            let this = self.clone();
+            self.node
+                .scope
+                .spawn_until_shutdown("hurry container", async move {
+                    if let Err(error) = this.node.runtime.stop_container(&id, grace).await {
+                        tracing::debug!(container = %id, error = chain(&error), "container not hurried");
+                    }
+                });
+        }
+    }
+
+    fn stopping(&self) -> std::sync::MutexGuard<'_, Vec<ContainerId>> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stop_sandbox(&self, pod: &Arc<Pod>, id: SandboxId) {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node.scope.spawn_until_shutdown("stop sandbox", async move {
+            if let Err(error) = this.node.runtime.stop_pod_sandbox(&id).await {
+                tracing::warn!(sandbox = %id, error = chain(&error), "sandbox not stopped");
+            }
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            if let Err(error) = this.node.network.detach(uid).await {
+                tracing::warn!(pod = uid, error = chain(&error), "pod not disconnected");
+            }
+            this.report(Report::SandboxStopped).await;
+        });
+    }
+
+    /// Removes sandboxes, containers, root file systems, volumes and logs of the pod.
+    pub fn clean_up(&self, pod: &Arc<Pod>) {
+        let (this, pod) = (self.clone(), Arc::clone(pod));
+        self.node.scope.spawn_until_shutdown("clean up pod", async move {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            clean_up(&this.node, &uid, &log_dir(&this.node, &pod)).await;
+            this.report(Report::CleanedUp).await;
+        });
+    }
+}
+
+/// Removes whatever a pod left on the node; what cannot be removed is logged and tried again at the next start.
+pub async fn clean_up(node: &Arc<Node>, uid: &str, log_dir: &std::path::Path) {
+    let sandboxes = node.runtime.sandboxes();
+    for sandbox in sandboxes
+        .iter()
+        .filter(|s| s.config.labels.get(label::POD_UID).is_some_and(|u| u == uid))
+    {
+        let stopped = node.runtime.stop_pod_sandbox(&sandbox.id).await;
+        if let Err(error) = match stopped {
+            Ok(()) => node.runtime.remove_pod_sandbox(&sandbox.id).await,
+            failed => failed,
+        } {
+            tracing::warn!(pod = uid, error = chain(&error), "sandbox not removed");
+        }
+    }
+    if let Err(error) = node.network.detach(uid).await {
+        tracing::warn!(pod = uid, error = chain(&error), "pod not disconnected");
+    }
+    let prefix = format!("{uid}_");
+    for key in node
+        .images
+        .rootfs_keys()
+        .unwrap_or_default()
+        .iter()
+        .filter(|key| key.starts_with(&prefix))
+    {
+        if let Err(error) = node.images.release_rootfs(key).await {
+            tracing::warn!(pod = uid, error = chain(&error), "root file system not removed");
+        }
+    }
+    node.tokens.forget(uid);
+    if let Err(error) = volumes::remove(node, uid) {
+        tracing::warn!(pod = uid, %error, "volumes not removed");
+    }
+    if let Err(error) = std::fs::remove_dir_all(log_dir)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(pod = uid, %error, "logs not removed");
+    }
+}
+
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let host_port = u16::try_from(port.host_port?).ok()?;
+            Some(HostPort {
+                host_port,
+                container_port: u16::try_from(port.container_port).ok()?,
+            })
+        })
+        .collect()
+}
+
+/// `<namespace>_<name>_<uid>` below the logs directory.
+pub fn log_dir(node: &Node, pod: &Pod) -> PathBuf {
+    let meta = &pod.metadata;
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    node.config.logs_dir().join(format!(
+        "{}_{}_{}",
+        part(&meta.namespace),
+        part(&meta.name),
+        part(&meta.uid)
+    ))
+}
+
+/// An error with all its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

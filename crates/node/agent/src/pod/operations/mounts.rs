@@ -1,0 +1,192 @@
+//! A container's mounts: its volumes and the files that the agent manages.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use cloudeck_runtime::{BindPropagation, Mount, MountSource};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
+
+use crate::env::expand;
+use crate::etc_files::{self, Resolver};
+use crate::node::Node;
+use crate::volumes;
+
+/// Why the mounts could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MountsError {
+    #[error("volume mount {0:?} names no volume of the pod")]
+    NoVolume(String),
+    #[error("{attempt} {path}")]
+    Io {
+        attempt: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// The mounts, and where the termination message will be.
+pub(super) struct Mounts {
+    pub(super) mounts: Vec<Mount>,
+    pub(super) termination_path: PathBuf,
+}
+
+pub(super) fn prepare(
+    node: &Node,
+    pod: &Pod,
+    spec: &PodSpec,
+    container: &Container,
+    attempt: u32,
+    pod_ip: Option<IpAddr>,
+    env: &[String],
+) -> Result<Mounts, MountsError> {
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        mounts.push(volume(node, pod, spec, mount, env)?);
+    }
+    let taken: Vec<PathBuf> = mounts.iter().map(|m| m.destination.clone()).collect();
+    let dir = node
+        .config
+        .pods_dir()
+        .join(pod.metadata.uid.as_deref().unwrap_or_default());
+    let mut managed = |destination: &str, path: PathBuf, readonly: bool| {
+        if !taken.iter().any(|other| other == Path::new(destination)) {
+            mounts.push(bind(destination, path, readonly));
+        }
+    };
+    let etc = dir.join("etc");
+    managed(
+        "/etc/hosts",
+        write(&etc.join("hosts"), &hosts(node, pod, spec, pod_ip), 0o644)?,
+        false,
+    );
+    managed(
+        "/etc/resolv.conf",
+        write(&etc.join("resolv.conf"), &resolv_conf(node, pod, spec), 0o644)?,
+        false,
+    );
+    if spec.host_network != Some(true) {
+        let name = format!("{}\n", crate::pod::convert::hostname(pod, spec));
+        managed(
+            "/etc/hostname",
+            write(&etc.join("hostname"), &name, 0o644)?,
+            false,
+        );
+    }
+    let message = dir
+        .join("containers")
+        .join(&container.name)
+        .join(format!("{attempt}.message"));
+    let inside = container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or("/dev/termination-log");
+    managed(inside, write(&message, "", 0o666)?, false);
+    Ok(Mounts {
+        mounts,
+        termination_path: message,
+    })
+}
+
+fn bind(destination: &str, path: PathBuf, readonly: bool) -> Mount {
+    Mount {
+        destination: PathBuf::from(destination),
+        source: MountSource::Bind { path, sub_path: None },
+        readonly,
+        recursive_readonly: false,
+        propagation: BindPropagation::Private,
+    }
+}
+
+fn volume(
+    node: &Node,
+    pod: &Pod,
+    spec: &PodSpec,
+    mount: &VolumeMount,
+    env: &[String],
+) -> Result<Mount, MountsError> {
+    let volume = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
+    let volume = volume.ok_or_else(|| MountsError::NoVolume(mount.name.clone()))?;
+    let known: BTreeMap<&str, &str> = env.iter().filter_map(|pair| pair.split_once('=')).collect();
+    let lookup = |name: &str| known.get(name).map(|value| (*value).to_owned());
+    let expanded = mount
+        .sub_path_expr
+        .as_deref()
+        .filter(|e| !e.is_empty())
+        .map(|text| expand(text, &lookup));
+    let sub_path = expanded
+        .or_else(|| mount.sub_path.clone())
+        .filter(|p| !p.is_empty())
+        .map(PathBuf::from);
+    let propagation = match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => BindPropagation::HostToContainer,
+        Some("Bidirectional") => BindPropagation::Bidirectional,
+        _ => BindPropagation::Private,
+    };
+    // Volumes made of API data are read-only whatever the pod says: a swap would lose what was written.
+    let api_data = volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some();
+    Ok(Mount {
+        destination: PathBuf::from(&mount.mount_path),
+        source: MountSource::Bind {
+            path: volumes::path(node, pod, volume),
+            sub_path,
+        },
+        readonly: mount.read_only == Some(true) || api_data,
+        recursive_readonly: matches!(
+            mount.recursive_read_only.as_deref(),
+            Some("Enabled" | "IfPossible")
+        ),
+        propagation,
+    })
+}
+
+fn hosts(node: &Node, pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>) -> String {
+    if spec.host_network == Some(true) {
+        let host = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        return etc_files::host_network_hosts(&host, spec);
+    }
+    etc_files::hosts(pod, spec, pod_ip, &node.config.cluster_domain)
+}
+
+fn resolv_conf(node: &Node, pod: &Pod, spec: &PodSpec) -> String {
+    let host = Resolver::parse(&host_resolv_conf());
+    etc_files::resolver(
+        pod,
+        spec,
+        &host,
+        node.config.cluster_dns,
+        &node.config.cluster_domain,
+    )
+    .render()
+}
+
+/// The host's resolver; a stub on loopback, which no pod can reach, is followed to the servers behind it.
+fn host_resolv_conf() -> String {
+    let own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    if own.contains("nameserver 127.0.0.53") {
+        return fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(own);
+    }
+    own
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<PathBuf, MountsError> {
+    let io = |attempt| {
+        let path = path.to_owned();
+        move |source| MountsError::Io {
+            attempt,
+            path,
+            source,
+        }
+    };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(io("make the directory of"))?;
+    }
+    fs::write(path, text).map_err(io("write"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("set the mode of"))?;
+    Ok(path.to_owned())
+}

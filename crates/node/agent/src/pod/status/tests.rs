@@ -1,0 +1,229 @@
+use k8s_openapi::api::core::v1::{Container, PodReadinessGate};
+
+use super::super::memo::{Ended, Instance, InstanceState, Step, Termination, Waiting};
+use super::*;
+use crate::pod::report::tests::{id, sandbox};
+
+fn pod(policy: &str, names: &[&str]) -> Pod {
+    let containers = names
+        .iter()
+        .map(|name| Container {
+            name: (*name).to_owned(),
+            ..Container::default()
+        })
+        .collect();
+    Pod {
+        spec: Some(PodSpec {
+            restart_policy: Some(policy.into()),
+            containers,
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+fn instance(state: InstanceState) -> Option<Instance> {
+    Some(Instance {
+        id: id('a'),
+        attempt: 0,
+        state,
+        image: "i".into(),
+        image_id: "sha256:1".into(),
+    })
+}
+
+fn running() -> ContainerMemo {
+    let current = instance(InstanceState::Running { started_at: 7000 });
+    ContainerMemo {
+        current,
+        started: true,
+        ready: true,
+        ..ContainerMemo::default()
+    }
+}
+
+fn ended(code: i32) -> ContainerMemo {
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    let ended = Ended {
+        id: id('a'),
+        code,
+        signal: 0,
+        reason: reason.into(),
+        message: String::new(),
+        started_at: 1000,
+        finished_at: 2000,
+    };
+    ContainerMemo {
+        current: instance(InstanceState::Exited(ended)),
+        ..ContainerMemo::default()
+    }
+}
+
+fn memo(containers: &[(&str, ContainerMemo)]) -> PodMemo {
+    PodMemo {
+        volumes: Step::Done,
+        sandbox: SandboxMemo::Ready { id: sandbox() },
+        containers: containers
+            .iter()
+            .map(|(name, known)| ((*name).to_owned(), known.clone()))
+            .collect(),
+        pod_ip: Some("10.244.0.7".parse().unwrap()),
+        ..PodMemo::default()
+    }
+}
+
+fn status(pod: &Pod, memo: &PodMemo) -> PodStatus {
+    let context = StatusContext {
+        host_ip: "192.0.2.2".parse().unwrap(),
+        host_network: false,
+    };
+    generate(pod, memo, &context, 10_000)
+}
+
+fn condition(status: &PodStatus, kind: &str) -> (String, Option<String>) {
+    let found = status
+        .conditions
+        .as_ref()
+        .unwrap()
+        .iter()
+        .find(|c| c.type_ == kind)
+        .unwrap();
+    (found.status.clone(), found.reason.clone())
+}
+
+#[test]
+fn phases_follow_containers_and_policy() {
+    let both = |a: ContainerMemo, b: ContainerMemo| memo(&[("a", a), ("b", b)]);
+    for (policy, state, wanted) in [
+        ("Always", memo(&[]), Phase::Pending),
+        (
+            "Always",
+            both(running(), ContainerMemo::default()),
+            Phase::Pending,
+        ),
+        ("Always", both(running(), running()), Phase::Running),
+        ("Always", both(ended(1), ended(0)), Phase::Running),
+        ("Never", both(running(), ended(1)), Phase::Running),
+        ("Never", both(ended(0), ended(0)), Phase::Succeeded),
+        ("Never", both(ended(0), ended(1)), Phase::Failed),
+        ("OnFailure", both(ended(0), ended(1)), Phase::Running),
+        ("OnFailure", both(ended(0), ended(0)), Phase::Succeeded),
+    ] {
+        let pod = pod(policy, &["a", "b"]);
+        assert_eq!(
+            phase(pod.spec.as_ref().unwrap(), &state),
+            wanted,
+            "{policy} {state:?}"
+        );
+    }
+}
+
+#[test]
+fn a_deleted_pod_ends_by_its_exit_codes() {
+    let mut state = memo(&[("a", ended(0))]);
+    state.termination = Some(Termination {
+        since: 0,
+        grace_seconds: 30,
+    });
+    let pod = pod("Always", &["a"]);
+    assert_eq!(phase(pod.spec.as_ref().unwrap(), &state), Phase::Succeeded);
+    state.containers.insert("a".into(), ended(143));
+    assert_eq!(phase(pod.spec.as_ref().unwrap(), &state), Phase::Failed);
+}
+
+#[test]
+fn a_running_pod_is_ready_with_addresses() {
+    let found = status(&pod("Always", &["a"]), &memo(&[("a", running())]));
+    assert_eq!(found.phase.as_deref(), Some("Running"));
+    assert_eq!(found.pod_ip.as_deref(), Some("10.244.0.7"));
+    assert_eq!(condition(&found, "Ready"), ("True".into(), None));
+    let container = &found.container_statuses.as_ref().unwrap()[0];
+    assert!(container.ready && container.started == Some(true));
+    assert_eq!(
+        container.container_id.as_deref(),
+        Some(format!("cloudeck://{}", id('a')).as_str())
+    );
+}
+
+#[test]
+fn an_unready_container_makes_the_pod_unready_by_name() {
+    let known = ContainerMemo {
+        ready: false,
+        ..running()
+    };
+    let found = status(&pod("Always", &["a"]), &memo(&[("a", known)]));
+    assert_eq!(
+        condition(&found, "ContainersReady"),
+        ("False".into(), Some("ContainersNotReady".into()))
+    );
+    let message = found
+        .conditions
+        .unwrap()
+        .into_iter()
+        .find(|c| c.type_ == "Ready")
+        .unwrap()
+        .message;
+    assert_eq!(message.as_deref(), Some("containers with unready status: [a]"));
+}
+
+#[test]
+fn a_readiness_gate_must_be_true() {
+    let mut pod = pod("Always", &["a"]);
+    pod.spec.as_mut().unwrap().readiness_gates = Some(vec![PodReadinessGate {
+        condition_type: "x/y".into(),
+    }]);
+    let found = status(&pod, &memo(&[("a", running())]));
+    assert_eq!(
+        condition(&found, "Ready"),
+        ("False".into(), Some("ReadinessGatesNotReady".into()))
+    );
+    assert_eq!(condition(&found, "ContainersReady").0, "True");
+}
+
+#[test]
+fn a_back_off_shows_as_waiting_with_the_end_as_last_state() {
+    let mut known = ended(1);
+    known.waiting = Some(Waiting {
+        reason: "CrashLoopBackOff".into(),
+        message: "m".into(),
+    });
+    let found = status(&pod("Always", &["a"]), &memo(&[("a", known)]));
+    let container = &found.container_statuses.unwrap()[0];
+    let waiting = container.state.as_ref().unwrap().waiting.as_ref().unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
+    let last = container
+        .last_state
+        .as_ref()
+        .unwrap()
+        .terminated
+        .as_ref()
+        .unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
+}
+
+#[test]
+fn transition_times_hold_while_nothing_changes_and_foreign_conditions_stay() {
+    let mut pod = pod("Always", &["a"]);
+    let mut first = status(&pod, &memo(&[("a", running())]));
+    let foreign = PodCondition {
+        type_: "x/y".into(),
+        status: "True".into(),
+        ..PodCondition::default()
+    };
+    first.conditions.as_mut().unwrap().push(foreign);
+    pod.status = Some(first);
+    let context = StatusContext {
+        host_ip: "192.0.2.2".parse().unwrap(),
+        host_network: false,
+    };
+    let later = generate(&pod, &memo(&[("a", running())]), &context, 99_000);
+    let ready = later
+        .conditions
+        .as_ref()
+        .unwrap()
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .unwrap();
+    assert_eq!(ready.last_transition_time.as_ref().unwrap().0.as_second(), 10);
+    assert_eq!(condition(&later, "x/y").0, "True");
+}

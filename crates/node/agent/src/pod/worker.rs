@@ -1,0 +1,400 @@
+//! The task of one pod: takes news into the memo, decides, begins what is to be done, reports the status.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloudeck_controller::{EventType, ObjectReference};
+use cloudeck_machinery::Object;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::decide::{self, Action, StopReason};
+use super::memo::{Busy, Millis, PodMemo, SandboxMemo, Step, Termination, Waiting};
+use super::operations::Operations;
+use super::report::{self, Report};
+use super::status::{self, StatusContext};
+use super::{decide as plan_for, reporter::Reporter};
+use crate::node::Node;
+use crate::probe;
+
+/// News that may wait for a worker; senders wait when it is full, which only slows that pod's operations.
+pub const INBOX: usize = 64;
+
+/// One pod's worker.
+pub struct Worker {
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+    memo: PodMemo,
+    inbox: mpsc::Receiver<Report>,
+    operations: Operations,
+    reporter: Reporter,
+    /// What may be cut short: starts by container name.
+    starts: HashMap<String, AbortHandle>,
+    probes: HashMap<String, Vec<AbortHandle>>,
+}
+
+impl Worker {
+    pub fn new(
+        node: Arc<Node>,
+        pod: Arc<Pod>,
+        memo: PodMemo,
+        outbox: mpsc::Sender<Report>,
+        inbox: mpsc::Receiver<Report>,
+    ) -> Self {
+        let reporter = Reporter::start(&node, &pod);
+        let operations = Operations::new(Arc::clone(&node), outbox);
+        Self {
+            node,
+            pod,
+            memo,
+            inbox,
+            operations,
+            reporter,
+            starts: HashMap::new(),
+            probes: HashMap::new(),
+        }
+    }
+
+    /// Runs until nothing of the pod is left on the node.
+    pub async fn run(mut self) {
+        self.adopt_probes();
+        self.look_at_deletion(None);
+        loop {
+            let now = self.node.now();
+            let plan = plan_for(&self.pod, &self.memo, now);
+            for action in plan.actions {
+                self.begin(action, now);
+            }
+            self.publish(now);
+            if self.memo.cleaned {
+                break;
+            }
+            self.wait(plan.look_again_at, now).await;
+        }
+        self.stop_probes(None);
+        self.reporter.finish().await;
+    }
+
+    async fn wait(&mut self, look_again_at: Option<Millis>, now: Millis) {
+        let first = match look_again_at {
+            None => self.inbox.recv().await,
+            Some(at) => {
+                let delay = Duration::from_millis(u64::try_from(at - now).unwrap_or(0));
+                tokio::time::timeout(delay, self.inbox.recv())
+                    .await
+                    .unwrap_or(None)
+            }
+        };
+        let mut next = first;
+        while let Some(report) = next {
+            self.take(report);
+            next = self.inbox.try_recv().ok();
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        let now = self.node.now();
+        match report {
+            Report::Object(object) => self.object_changed(object.as_deref()),
+            Report::Started { name, instance } => {
+                self.starts.remove(&name);
+                let id = instance.id.clone();
+                report::take(
+                    &mut self.memo,
+                    &self.pod,
+                    Report::Started {
+                        name: name.clone(),
+                        instance,
+                    },
+                    now,
+                );
+                self.start_probes(&name, id);
+            }
+            Report::StartFailed { name, failure } => {
+                self.starts.remove(&name);
+                report::take(
+                    &mut self.memo,
+                    &self.pod,
+                    Report::StartFailed { name, failure },
+                    now,
+                );
+            }
+            Report::Exited { id, exit, message } => {
+                if let Some(name) = self.name_of(&id) {
+                    self.stop_probes(Some(&name));
+                }
+                report::take(
+                    &mut self.memo,
+                    &self.pod,
+                    Report::Exited { id, exit, message },
+                    now,
+                );
+            }
+            Report::Probed {
+                name,
+                id,
+                probe,
+                passed,
+            } => {
+                let was_started = self.memo.containers.get(&name).is_some_and(|c| c.started);
+                report::take(
+                    &mut self.memo,
+                    &self.pod,
+                    Report::Probed {
+                        name: name.clone(),
+                        id: id.clone(),
+                        probe,
+                        passed,
+                    },
+                    now,
+                );
+                let is_started = self.memo.containers.get(&name).is_some_and(|c| c.started);
+                if is_started && !was_started {
+                    self.start_probes(&name, id);
+                }
+            }
+            other => report::take(&mut self.memo, &self.pod, other, now),
+        }
+    }
+
+    fn name_of(&self, id: &cloudeck_runtime::ContainerId) -> Option<String> {
+        let holds = |c: &super::ContainerMemo| c.current.as_ref().is_some_and(|i| i.id == *id);
+        self.memo
+            .containers
+            .iter()
+            .find(|(_, c)| holds(c))
+            .map(|(name, _)| name.clone())
+    }
+
+    fn object_changed(&mut self, object: Option<&Object>) {
+        match object.map(|o| cloudeck_objects::pod(&o.json)) {
+            Some(Ok(pod)) => {
+                self.pod = Arc::new(pod);
+                self.look_at_deletion(None);
+            }
+            Some(Err(error)) => tracing::warn!(%error, "pod not readable; keeping its last form"),
+            // Gone without waiting for us: it is ended at once.
+            None => self.look_at_deletion(Some(0)),
+        }
+    }
+
+    /// Begins or shortens termination. `forced` is the grace of a pod whose object is gone.
+    fn look_at_deletion(&mut self, forced: Option<i64>) {
+        let meta = &self.pod.metadata;
+        let grace = match forced {
+            Some(grace) => meta.deletion_grace_period_seconds.unwrap_or(grace),
+            None if meta.deletion_timestamp.is_some() => meta.deletion_grace_period_seconds.unwrap_or(30),
+            None => return,
+        };
+        let now = self.node.now();
+        let since = self.memo.termination.as_ref().map_or(now, |t| t.since);
+        let shorter = self
+            .memo
+            .termination
+            .as_ref()
+            .is_some_and(|t| grace < t.grace_seconds);
+        if self.memo.termination.is_none() {
+            for (name, start) in self.starts.drain() {
+                start.abort();
+                if let Some(known) = self.memo.containers.get_mut(&name) {
+                    known.busy = None;
+                }
+            }
+            self.stop_probes(None);
+        } else if shorter {
+            self.operations
+                .hurry(Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
+        }
+        self.memo.termination = Some(Termination {
+            since,
+            grace_seconds: grace,
+        });
+    }
+
+    fn begin(&mut self, action: Action, now: Millis) {
+        match action {
+            Action::PrepareVolumes => {
+                self.memo.volumes = Step::Running;
+                self.operations.prepare_volumes(&self.pod);
+            }
+            Action::CreateSandbox => {
+                self.memo.sandbox = SandboxMemo::Creating;
+                self.operations.create_sandbox(&self.pod);
+            }
+            Action::StartContainer { name, attempt } => self.begin_start(name, attempt),
+            Action::AwaitBackoff { name, delay_ms, .. } => self.say_backoff(name, delay_ms),
+            Action::StopContainer { name, grace_ms, why } => self.begin_stop(name, grace_ms, why),
+            Action::StopSandbox => {
+                if let SandboxMemo::Ready { id } | SandboxMemo::Dead { id } = &self.memo.sandbox {
+                    let id = id.clone();
+                    self.memo.sandbox = SandboxMemo::Stopping { id: id.clone() };
+                    self.operations.stop_sandbox(&self.pod, id);
+                }
+            }
+            Action::CleanUp => {
+                self.memo.volumes = Step::Running;
+                self.operations.clean_up(&self.pod);
+            }
+        }
+        let _ = now;
+    }
+
+    fn begin_start(&mut self, name: String, attempt: u32) {
+        let Some(sandbox) = self.memo.sandbox.ready().cloned() else {
+            return;
+        };
+        let known = self.memo.containers.entry(name.clone()).or_default();
+        known.busy = Some(Busy::Starting);
+        known.retry_at = None;
+        let handle =
+            self.operations
+                .start_container(&self.pod, sandbox, name.clone(), attempt, self.memo.pod_ip);
+        self.starts.insert(name, handle);
+    }
+
+    fn begin_stop(&mut self, name: String, grace_ms: i64, why: StopReason) {
+        self.stop_probes(Some(&name));
+        let Some(known) = self.memo.containers.get_mut(&name) else {
+            return;
+        };
+        let Some(instance) = &known.current else { return };
+        known.busy = Some(Busy::Stopping);
+        let grace = match why {
+            StopReason::Unhealthy => {
+                let seconds = self
+                    .pod
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.termination_grace_period_seconds)
+                    .unwrap_or(30);
+                Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+            }
+            StopReason::PodEnds | StopReason::SandboxDied => {
+                Duration::from_millis(u64::try_from(grace_ms).unwrap_or(0))
+            }
+        };
+        let id = instance.id.clone();
+        self.operations.stop_container(&self.pod, id, name, grace, why);
+    }
+
+    fn say_backoff(&mut self, name: String, delay_ms: i64) {
+        let meta = &self.pod.metadata;
+        let (pod, namespace) = (
+            meta.name.as_deref().unwrap_or_default(),
+            meta.namespace.as_deref().unwrap_or_default(),
+        );
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let delay = if delay_ms >= 60_000 {
+            format!("{}m{}s", delay_ms / 60_000, delay_ms / 1000 % 60)
+        } else {
+            format!("{}s", delay_ms / 1000)
+        };
+        let message =
+            format!("back-off {delay} restarting failed container={name} pod={pod}_{namespace}({uid})");
+        let reference = ObjectReference {
+            field_path: field_path(&self.pod, &name),
+            ..pod_reference(&self.pod)
+        };
+        let event = format!("Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})");
+        self.node
+            .recorder
+            .event(reference, EventType::Warning, "BackOff", event);
+        if let Some(known) = self.memo.containers.get_mut(&name) {
+            known.waiting = Some(Waiting {
+                reason: "CrashLoopBackOff".to_owned(),
+                message,
+            });
+        }
+    }
+
+    fn publish(&mut self, now: Millis) {
+        let spec = self.pod.spec.as_ref();
+        let context = StatusContext {
+            host_ip: self.node.address(),
+            host_network: spec.and_then(|s| s.host_network) == Some(true),
+        };
+        if self.memo.settled_phase.is_none() {
+            let phase = spec.map(|spec| status::phase(spec, &self.memo));
+            let still = self.memo.containers.values().any(super::ContainerMemo::is_live);
+            self.memo.settled_phase = phase.filter(|p| p.is_terminal() && !still);
+        }
+        let status = status::generate(&self.pod, &self.memo, &context, now);
+        self.reporter.publish(status);
+        if self.memo.cleaned {
+            self.reporter.delete_object();
+        }
+    }
+
+    /// Starts what the container's state asks for: the start-up probe alone until it passed, then the others.
+    fn start_probes(&mut self, name: &str, id: cloudeck_runtime::ContainerId) {
+        self.stop_probes(Some(name));
+        let Some(spec) = &self.pod.spec else { return };
+        let Some(container) = decide::all_containers(spec).find(|c| c.name == name) else {
+            return;
+        };
+        let started = self.memo.containers.get(name).is_some_and(|c| c.started);
+        let target = probe::Target {
+            pod: Arc::clone(&self.pod),
+            container: container.clone(),
+            id,
+            pod_ip: self.memo.pod_ip,
+        };
+        let handles = probe::start(&self.node, target, started, self.operations.outbox());
+        self.probes.insert(name.to_owned(), handles);
+    }
+
+    fn stop_probes(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) => self
+                .probes
+                .remove(name)
+                .into_iter()
+                .flatten()
+                .for_each(|probe| probe.abort()),
+            None => self
+                .probes
+                .drain()
+                .flat_map(|(_, probes)| probes)
+                .for_each(|probe| probe.abort()),
+        }
+    }
+
+    fn adopt_probes(&mut self) {
+        let running: Vec<_> = self
+            .memo
+            .containers
+            .iter()
+            .filter_map(|(name, known)| known.running().map(|i| (name.clone(), i.id.clone())))
+            .collect();
+        for (name, id) in running {
+            self.start_probes(&name, id);
+        }
+    }
+}
+
+/// The pod as events name it.
+pub fn pod_reference(pod: &Pod) -> ObjectReference {
+    let meta = &pod.metadata;
+    ObjectReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        field_path: String::new(),
+    }
+}
+
+/// `spec.containers{name}` or `spec.initContainers{name}`.
+pub fn field_path(pod: &Pod, container: &str) -> String {
+    let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_ref());
+    let is_init = init.is_some_and(|list| list.iter().any(|c| c.name == container));
+    if is_init {
+        format!("spec.initContainers{{{container}}}")
+    } else {
+        format!("spec.containers{{{container}}}")
+    }
+}

@@ -1,0 +1,266 @@
+//! The node's own objects: its registration, its status, its lease.
+//!
+//! Source: `pkg/kubelet/kubelet_node_status.go`, KEP-589 (node leases). The status is sent when it changes and every
+//! five minutes; the lease says that the node lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloudeck_controller::{EventType, ObjectReference};
+use cloudeck_machinery::time::{MicroTime, Time};
+use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, value};
+use tokio::sync::watch;
+
+use crate::machine::MachineInfo;
+use crate::node::Node;
+
+/// Upstream's `nodeStatusReportFrequency`.
+const STATUS_INTERVAL: Duration = Duration::from_secs(300);
+/// Upstream's `nodeLeaseDurationSeconds`.
+const LEASE_SECONDS: i32 = 40;
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Registers the node and keeps its status and lease fresh until the scope shuts down.
+///
+/// `ready` turns true once pods can run.
+pub async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
+    let info = MachineInfo::read();
+    register(&node, &info, port).await;
+    let mut status_due = tokio::time::Instant::now();
+    let mut lease_due = tokio::time::Instant::now();
+    loop {
+        if status_due <= tokio::time::Instant::now() {
+            let is_ready = *ready.borrow_and_update();
+            status_due = tokio::time::Instant::now() + STATUS_INTERVAL;
+            if let Err(error) = send_status(&node, &info, port, is_ready).await {
+                tracing::warn!(%error, "node status not taken");
+                status_due = tokio::time::Instant::now() + RETRY;
+            }
+        }
+        if lease_due <= tokio::time::Instant::now() {
+            lease_due = tokio::time::Instant::now() + node.config.lease_interval;
+            if let Err(error) = renew_lease(&node).await {
+                tracing::warn!(%error, "node lease not renewed");
+                lease_due = tokio::time::Instant::now() + RETRY;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(status_due.min(lease_due)) => {}
+            changed = ready.changed() => {
+                if changed.is_err() {
+                    // Nothing will change any more; only the timers go on.
+                    tokio::time::sleep_until(status_due.min(lease_due)).await;
+                }
+                status_due = tokio::time::Instant::now();
+            }
+        }
+    }
+}
+
+fn nodes() -> GroupVersionResource {
+    GroupVersionResource::new("", "v1", "nodes")
+}
+
+async fn register(node: &Node, info: &MachineInfo, port: u16) {
+    let name = &node.config.node_name;
+    loop {
+        let mut object = value!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": (name.as_str())},
+            "spec": {}
+        });
+        object.set_at(&["metadata", "labels"], labels(node));
+        object.set_at(&["status"], status(node, info, port, false, None));
+        match node.client.create(&nodes(), "", &object).await {
+            Ok(_) => return tell(node, "RegisteredNode", format!("Node {name} registered")),
+            Err(status) if status.reason == Reason::AlreadyExists => return relabel(node).await,
+            Err(status) => {
+                tracing::debug!(error = %status, "node not registered; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Sets the labels that belong to the node on an object that stands already.
+async fn relabel(node: &Node) {
+    let patch = value!({"metadata": {"labels": (labels(node))}});
+    if let Err(error) = node
+        .client
+        .merge_patch(&nodes(), "", &node.config.node_name, "", &patch)
+        .await
+    {
+        tracing::warn!(%error, "node labels not set");
+    }
+}
+
+fn labels(node: &Node) -> Value {
+    let mut labels = value!({
+        "kubernetes.io/arch": (architecture()), "kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": (architecture()), "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": (node.config.node_name.as_str())
+    });
+    for (name, value) in &node.config.labels {
+        labels.set_at(&[name], value.as_str());
+    }
+    labels
+}
+
+/// Go's name of the architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+async fn send_status(node: &Node, info: &MachineInfo, port: u16, ready: bool) -> Result<(), Status> {
+    let name = &node.config.node_name;
+    let current = node.client.get(&nodes(), "", name).await?;
+    let before = current.tree();
+    let patch = value!({"status": (status(node, info, port, ready, Some(&before)))});
+    node.client
+        .strategic_patch(&nodes(), "", name, "status", &patch)
+        .await?;
+    let was_ready = condition(&before, "Ready").and_then(|c| c.str_at(&["status"])) == Some("True");
+    if ready && !was_ready {
+        tell(node, "NodeReady", format!("Node {name} status is now: NodeReady"));
+    }
+    Ok(())
+}
+
+fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
+    node.items_at(&["status", "conditions"])
+        .iter()
+        .find(|c| c.str_at(&["type"]) == Some(kind))
+}
+
+fn status(node: &Node, info: &MachineInfo, port: u16, ready: bool, before: Option<&Value>) -> Value {
+    let capacity = &node.capacity;
+    let amounts = value!({
+        "cpu": (capacity.cpus.to_string()),
+        "memory": (format!("{}Ki", capacity.memory_bytes / 1024)),
+        "ephemeral-storage": (format!("{}Ki", capacity.disk_bytes / 1024)),
+        "pods": (capacity.pods.to_string()),
+        "hugepages-1Gi": "0", "hugepages-2Mi": "0"
+    });
+    value!({
+        "capacity": (amounts.clone()), "allocatable": (amounts),
+        "addresses": [
+            {"type": "InternalIP", "address": (node.address().to_string())},
+            {"type": "Hostname", "address": (node.config.node_name.as_str())}
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": (i64::from(port))}},
+        "nodeInfo": {
+            "machineID": (info.machine_id.as_str()), "systemUUID": (info.system_uuid.as_str()),
+            "bootID": (info.boot_id.as_str()), "kernelVersion": (info.kernel_version.as_str()),
+            "osImage": (info.os_image.as_str()), "operatingSystem": "linux", "architecture": (architecture()),
+            "containerRuntimeVersion": (format!("cloudeck://{}", env!("CARGO_PKG_VERSION"))),
+            "kubeletVersion": (node.config.version.as_str()), "kubeProxyVersion": ""
+        },
+        "images": (images(node)),
+        "conditions": (conditions(node, ready, before))
+    })
+}
+
+fn conditions(node: &Node, ready: bool, before: Option<&Value>) -> Value {
+    let now = Time::from_unix(node.now() / 1000).to_string();
+    let (ready_status, reason, message) = if ready {
+        ("True", "KubeletReady", "kubelet is posting ready status")
+    } else {
+        ("False", "KubeletNotReady", "the node is starting")
+    };
+    let all = [
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+        ("Ready", ready_status, reason, message),
+    ];
+    let render = |(kind, status, reason, message): (&str, &str, &str, &str)| {
+        let same = before
+            .and_then(|b| condition(b, kind))
+            .filter(|c| c.str_at(&["status"]) == Some(status));
+        let since = same
+            .and_then(|c| c.str_at(&["lastTransitionTime"]))
+            .unwrap_or(&now);
+        value!({
+            "type": (kind), "status": (status), "reason": (reason), "message": (message),
+            "lastHeartbeatTime": (now.as_str()), "lastTransitionTime": (since)
+        })
+    };
+    Value::Array(all.into_iter().map(render).collect())
+}
+
+/// At most 50 images, the largest first, as upstream reports them.
+fn images(node: &Node) -> Value {
+    const REPORTED: usize = 50;
+    let mut images = node.images.list().unwrap_or_default();
+    images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
+    let render = |image: &Arc<cloudeck_image::Image>| {
+        let names = image
+            .repo_digests
+            .iter()
+            .chain(&image.names)
+            .map(|name| Value::from(name.as_str()));
+        let size = i64::try_from(image.size_bytes).unwrap_or(i64::MAX);
+        value!({"names": (names.collect::<Vec<_>>()), "sizeBytes": (size)})
+    };
+    Value::Array(images.iter().take(REPORTED).map(render).collect())
+}
+
+async fn renew_lease(node: &Node) -> Result<(), Status> {
+    const NAMESPACE: &str = "kube-node-lease";
+    let leases = GroupVersionResource::new("coordination.k8s.io", "v1", "leases");
+    let name = node.config.node_name.as_str();
+    let now = MicroTime::from_unix_micros(node.now() * 1000).to_string();
+    let spec = value!({
+        "holderIdentity": (name), "leaseDurationSeconds": (LEASE_SECONDS), "renewTime": (now)
+    });
+    let patch = value!({"spec": (spec.clone())});
+    match node
+        .client
+        .merge_patch(&leases, NAMESPACE, name, "", &patch)
+        .await
+    {
+        Err(status) if status.reason == Reason::NotFound => {}
+        other => return other.map(drop),
+    }
+    let owner = node.client.get(&nodes(), "", name).await?;
+    let lease = value!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": (name), "namespace": (NAMESPACE),
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": (name), "uid": (owner.uid.as_str())}]
+        },
+        "spec": (spec)
+    });
+    node.client.create(&leases, NAMESPACE, &lease).await.map(drop)
+}
+
+fn tell(node: &Node, reason: &'static str, message: String) {
+    let name = node.config.node_name.clone();
+    // Events about nodes carry the name as uid, as upstream has it.
+    let reference = ObjectReference {
+        kind: "Node".to_owned(),
+        uid: name.clone(),
+        name,
+        ..ObjectReference::default()
+    };
+    node.recorder.event(reference, EventType::Normal, reason, message);
+}
