@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,7 +85,12 @@ impl Blobs {
     pub(crate) fn open(root: &Path) -> Result<Self, BlobError> {
         let (blobs, temporary) = (root.join("blobs/sha256"), root.join("tmp"));
         for directory in [&blobs, &temporary] {
-            fs::create_dir_all(directory).map_err(BlobError::at(directory))?;
+            // What layers bring is nobody's business on the host.
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory);
+            made.map_err(BlobError::at(directory))?;
         }
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())

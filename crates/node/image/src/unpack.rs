@@ -172,7 +172,7 @@ impl Unpacker<'_> {
         };
         if name == OPAQUE_MARK {
             let parent = self.parent(&parent)?;
-            return attributes::set_opaque(&parent.fd, path.as_bytes());
+            return tree::hide_lower(&parent.fd, &path);
         }
         if name.starts_with(METADATA_PREFIX) {
             return Ok(());
@@ -228,14 +228,16 @@ impl Unpacker<'_> {
         if hidden.is_empty() || matches!(hidden, b"." | b"..") {
             return Err(UnpackError::Path(path.to_string()));
         }
-        let directory = self.parent(parent)?;
-        let directory = &directory.fd;
+        let parent = self.parent(parent)?;
+        let directory = &parent.fd;
         match tree::find(directory, hidden).map_err(UnpackError::system("looking up", path.as_bytes()))? {
+            // A mark that hides nothing would show up as a file that cannot be opened.
+            Found::Nothing if !self.tree.is_in_lower(&parent, hidden, path)? => Ok(()),
             Found::Nothing => attributes::create_whiteout(directory, hidden, path),
             Found::Directory => {
                 let hidden = tree::open_child(directory, hidden)
                     .map_err(UnpackError::system("opening", path.as_bytes()))?;
-                attributes::set_opaque(&hidden, path.as_bytes())
+                tree::hide_lower(&hidden, path)
             }
             Found::Whiteout | Found::Symlink | Found::Other => Ok(()),
         }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::UnpackError;
@@ -201,6 +201,20 @@ impl Tree {
         Ok(None)
     }
 
+    /// Whether lower layers show anything under a name that this one does not have.
+    pub(super) fn is_in_lower(
+        &self,
+        directory: &TreeDirectory,
+        name: &[u8],
+        path: &CleanPath,
+    ) -> Result<bool, UnpackError> {
+        let parents: Vec<_> = directory.path.parts().map(<[u8]>::to_vec).collect();
+        let found = self
+            .lower(&parents, name)
+            .map_err(UnpackError::system("looking up", path.as_bytes()))?;
+        Ok(found.is_some())
+    }
+
     /// Copies a regular file of a lower layer to the same place in this one. False if there is none.
     pub(super) fn copy_up(
         &mut self,
@@ -304,6 +318,34 @@ impl Walk {
             .extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
         Ok(())
     }
+}
+
+/// Hides what lower layers have in a directory. Whiteouts in it then hide nothing any more, and are taken away:
+/// overlayfs would list them.
+pub(super) fn hide_lower(directory: &OwnedFd, path: &CleanPath) -> Result<(), UnpackError> {
+    let failed = |action| UnpackError::system(action, path.as_bytes());
+    if attributes::is_opaque(directory).map_err(failed("looking up"))? {
+        return Ok(());
+    }
+    attributes::set_opaque(directory, path.as_bytes())?;
+    remove_whiteouts(directory).map_err(failed("clearing"))
+}
+
+/// Recursion is bounded: no directory of the tree is deeper than [`DEPTH_MAX`].
+fn remove_whiteouts(directory: &OwnedFd) -> Result<(), Errno> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        match find(directory, name)? {
+            Found::Whiteout => rustix::fs::unlinkat(directory, name, AtFlags::empty())?,
+            Found::Directory => remove_whiteouts(&open_child(directory, name)?)?,
+            Found::Nothing | Found::Symlink | Found::Other => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn stat(directory: &OwnedFd, name: &[u8]) -> Result<Stat, Errno> {

@@ -3,6 +3,7 @@
 
 mod archive;
 
+mod hostile;
 mod import;
 mod pull;
 mod registry;

@@ -73,7 +73,7 @@ async fn an_image_is_pulled_named_and_unpacked() {
     let pull = test.store.start_pull(&name, vec![]).unwrap();
     let progress = pull.progress();
     let image = pull.wait().await.unwrap();
-    assert_eq!(image.names, [name.clone()]);
+    assert_eq!(image.names, std::slice::from_ref(&name));
     assert_eq!(
         image.repo_digests,
         [registry.name(&format!("team/app@{}", image.manifest))]
@@ -132,7 +132,7 @@ async fn an_index_leads_to_the_image_of_this_platform() {
     let image = test.store.pull(&registry.name("x:multi"), vec![]).await.unwrap();
     assert_eq!(image.manifest.to_string(), digest(&manifest));
     let by_digest = registry.name(&format!("x@{}", digest(index.as_bytes())));
-    assert_eq!(image.repo_digests, [by_digest.clone()]);
+    assert_eq!(image.repo_digests, std::slice::from_ref(&by_digest));
     assert_eq!(test.store.pull(&by_digest, vec![]).await.unwrap().id, image.id);
     assert_eq!(
         test.store.get(&by_digest).unwrap().map(|image| image.id),
