@@ -47,6 +47,7 @@ type constDecl struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"`
 	Value string `json:"value"`
+	alias string // the constant whose value this one has, as PATH.NAME
 }
 
 type pkgDump struct {
@@ -67,8 +68,32 @@ func main() {
 		}
 		all = append(all, dumpPackage(path, dir))
 	}
+	resolveAliases(all)
 	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
 		fail("writing: %v", err)
+	}
+}
+
+// resolveAliases gives constants that name another constant its value.
+func resolveAliases(all []pkgDump) {
+	values := map[string]string{}
+	for _, dump := range all {
+		for _, value := range dump.Consts {
+			values[dump.Path+"."+value.Name] = value.Value
+		}
+	}
+	for i := range all {
+		known := all[i].Consts[:0]
+		for _, value := range all[i].Consts {
+			if value.alias != "" {
+				value.Value = values[value.alias]
+			}
+			// Constants of packages that were not read have no value.
+			if value.alias == "" || value.Value != "" {
+				known = append(known, value)
+			}
+		}
+		all[i].Consts = known
 	}
 }
 
@@ -133,13 +158,13 @@ func (dump *pkgDump) add(decl *ast.GenDecl, imports map[string]string) {
 			dump.Types = append(dump.Types, dump.typeOf(spec, doc, imports))
 		case *ast.ValueSpec:
 			if decl.Tok == token.CONST {
-				dump.addConst(spec)
+				dump.addConst(spec, imports)
 			}
 		}
 	}
 }
 
-func (dump *pkgDump) addConst(spec *ast.ValueSpec) {
+func (dump *pkgDump) addConst(spec *ast.ValueSpec, imports map[string]string) {
 	typeName := ""
 	if ident, ok := spec.Type.(*ast.Ident); ok {
 		typeName = ident.Name
@@ -154,10 +179,23 @@ func (dump *pkgDump) addConst(spec *ast.ValueSpec) {
 				typeName, value = ident.Name, call.Args[0]
 			}
 		}
-		if literal, ok := value.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-			text, _ := strconv.Unquote(literal.Value)
-			dump.Consts = append(dump.Consts, constDecl{name.Name, typeName, text})
+		entry := constDecl{Name: name.Name, Type: typeName}
+		switch value := value.(type) {
+		case *ast.BasicLit:
+			if value.Kind != token.STRING {
+				continue
+			}
+			entry.Value, _ = strconv.Unquote(value.Value)
+		case *ast.Ident:
+			entry.alias = dump.Path + "." + value.Name
+		case *ast.SelectorExpr:
+			if ident, ok := value.X.(*ast.Ident); ok {
+				entry.alias = imports[ident.Name] + "." + value.Sel.Name
+			}
+		default:
+			continue
 		}
+		dump.Consts = append(dump.Consts, entry)
 	}
 }
 

@@ -7,6 +7,7 @@
 //! (`cloudeck-strategy` has those). Start reading at [`TypeRef`] and [`ResourceInfo`].
 
 mod blob;
+mod declarative;
 pub mod discovery;
 mod normalise;
 pub mod openapi;
@@ -15,6 +16,7 @@ mod resources;
 mod types;
 mod walk;
 
+pub use declarative::declarative_errors;
 pub use normalise::{TypeError, normalise};
 pub use resources::{
     GroupVersionInfo, ResourceInfo, StorageKind, Subresource, group_versions, resource, resource_by_kind,
