@@ -3,11 +3,12 @@
 //! In order: front proxy headers, client certificate, bearer token, anonymous. A bad credential is refused even if it
 //! was not needed, unless another one is good.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use cloudeck_pki::{CertificateIdentity, ClientVerifier};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use rustls_pki_types::CertificateDer;
 
 use crate::reader::ObjectReader;
@@ -53,6 +54,9 @@ pub enum AuthenticationError {
     /// The client certificate ended while the connection lasted.
     #[error("the client certificate has expired")]
     CertificateExpired,
+    /// A header that names the user is not text.
+    #[error("the header {0} is not text")]
+    Header(String),
     /// The bearer token is bad.
     #[error("invalid bearer token")]
     Token(#[source] TokenRefusal),
@@ -112,7 +116,7 @@ impl Authenticator {
             Shown::Nothing => None,
             Shown::Client(_) | Shown::FrontProxy if expired => Some(AuthenticationError::CertificateExpired),
             Shown::Client(user) => return Ok(user.clone()),
-            Shown::FrontProxy => match front_proxy_user(headers) {
+            Shown::FrontProxy => match front_proxy_user(headers)? {
                 Some(user) => return Ok(Arc::new(user)),
                 None => Some(AuthenticationError::Certificate(
                     "not signed for clients".to_owned(),
@@ -151,48 +155,57 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-fn front_proxy_user(headers: &HeaderMap) -> Option<UserInfo> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+fn front_proxy_user(headers: &HeaderMap) -> Result<Option<UserInfo>, AuthenticationError> {
+    let first = |name: &str| {
+        Ok(header_texts(headers, name)?
+            .into_iter()
+            .next()
+            .unwrap_or_default())
     };
-    let name = text(REMOTE_USER);
+    let name = first(REMOTE_USER)?;
     if name.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut user = UserInfo {
-        uid: text(REMOTE_UID),
+        uid: first(REMOTE_UID)?,
         ..UserInfo::named(&name)
     };
-    let groups = headers
-        .get_all(REMOTE_GROUP)
+    user.groups = header_texts(headers, REMOTE_GROUP)?;
+    user.groups.retain(|group| !group.is_empty());
+    user.extra = extra_headers(headers, REMOTE_EXTRA)?;
+    Ok(Some(user.authenticated()))
+}
+
+/// All values of a header. One that is not UTF-8 is an error: ignoring it would change who is meant.
+pub(crate) fn header_texts(headers: &HeaderMap, name: &str) -> Result<Vec<String>, AuthenticationError> {
+    headers
+        .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok());
-    user.groups
-        .extend(groups.filter(|group| !group.is_empty()).map(str::to_owned));
-    user.extra = extra_headers(headers, REMOTE_EXTRA);
-    Some(user.authenticated())
+        .map(|value| header_text(name, value))
+        .collect()
+}
+
+fn header_text(name: &str, value: &HeaderValue) -> Result<String, AuthenticationError> {
+    let text =
+        std::str::from_utf8(value.as_bytes()).map_err(|_| AuthenticationError::Header(name.to_owned()))?;
+    Ok(text.trim().to_owned())
 }
 
 /// `PREFIX-KEY: value` headers, keys percent-decoded.
 pub(crate) fn extra_headers(
     headers: &HeaderMap,
     prefix: &str,
-) -> std::collections::BTreeMap<String, Vec<String>> {
-    let mut extra = std::collections::BTreeMap::<String, Vec<String>>::new();
+) -> Result<BTreeMap<String, Vec<String>>, AuthenticationError> {
+    let mut extra = BTreeMap::<String, Vec<String>>::new();
     for (name, value) in headers {
-        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(prefix), value.to_str()) {
+        if let Some(key) = name.as_str().strip_prefix(prefix) {
             extra
                 .entry(percent_decode(key))
                 .or_default()
-                .push(value.to_owned());
+                .push(header_text(name.as_str(), value)?);
         }
     }
-    extra
+    Ok(extra)
 }
 
 /// Malformed escapes leave the text as it is.

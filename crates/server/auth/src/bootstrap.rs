@@ -8,7 +8,7 @@ mod reconcile;
 
 use cloudeck_machinery::{Value, json, value};
 
-use crate::rbac::{PolicyRule, aggregate_rules};
+use crate::rbac::{ClusterRoles, PolicyRule};
 
 pub use reconcile::reconcile;
 
@@ -163,40 +163,21 @@ fn rule(fact: &Value) -> Value {
 }
 
 fn gather_aggregated(objects: &mut [BootstrapObject]) {
-    let mut roles: Vec<Value> = objects
-        .iter()
-        .filter(|object| object.resource == "clusterroles")
-        .map(|object| object.tree.clone())
-        .collect();
-    roles.sort_by(|a, b| {
-        a.str_at(&["metadata", "name"])
-            .cmp(&b.str_at(&["metadata", "name"]))
-    });
-    // `admin` gathers `edit`, which gathers `view`: three rounds settle.
-    for _ in 0..3 {
-        let gathered: Vec<Option<Vec<PolicyRule>>> = {
-            let all: Vec<&Value> = roles.iter().collect();
-            roles.iter().map(|role| aggregate_rules(role, &all)).collect()
-        };
-        for (role, rules) in roles.iter_mut().zip(gathered) {
-            if let Some(rules) = rules {
-                role.set_at(
-                    &["rules"],
-                    Value::Array(rules.iter().map(PolicyRule::to_value).collect()),
-                );
-            }
-        }
+    let mut roles = ClusterRoles::default();
+    for object in objects.iter().filter(|object| object.resource == "clusterroles") {
+        roles.set(&object.name, Some(&object.tree));
     }
     for object in objects
         .iter_mut()
-        .filter(|object| object.resource == "clusterroles")
+        .filter(|object| object.tree.get("aggregationRule").is_some())
     {
-        let settled = roles
-            .iter()
-            .find(|role| role.str_at(&["metadata", "name"]) == Some(&object.name));
-        if let Some(settled) = settled {
-            object.tree = settled.clone();
-        }
+        let rules = roles
+            .rules(&object.name)
+            .into_iter()
+            .flat_map(|rules| rules.iter());
+        object
+            .tree
+            .set_at(&["rules"], rules.map(PolicyRule::to_value).collect::<Vec<_>>());
     }
 }
 

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use cloudeck_machinery::Status;
 
 use crate::attributes::{Attributes, Authorizer, forbidden};
-use crate::authenticate::extra_headers;
+use crate::authenticate::{extra_headers, header_texts};
 use crate::user::{ANONYMOUS, UserInfo, groups, service_account_groups, split_service_account};
 
 const USER: &str = "impersonate-user";
@@ -26,24 +26,16 @@ pub fn impersonate(
     headers: &HeaderMap,
     authorizer: &dyn Authorizer,
 ) -> Result<Option<UserInfo>, Status> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
-    let (name, uid) = (text(USER), text(UID));
-    let wanted_groups: Vec<&str> = headers
-        .get_all(GROUP)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let extra = extra_headers(headers, EXTRA);
+    let texts = |name| header_texts(headers, name).map_err(|error| Status::bad_request(error.to_string()));
+    let first = |name| Ok::<_, Status>(texts(name)?.into_iter().next().unwrap_or_default());
+    let (name, uid) = (first(USER)?, first(UID)?);
+    let wanted_groups = texts(GROUP)?;
+    let extra = extra_headers(headers, EXTRA).map_err(|error| Status::bad_request(error.to_string()))?;
     if name.is_empty() {
         if wanted_groups.is_empty() && extra.is_empty() && uid.is_empty() {
             return Ok(None);
         }
-        let parts = describe_parts(&wanted_groups, &extra, uid);
+        let parts = describe_parts(&wanted_groups, &extra, &uid);
         return Err(Status::bad_request(format!(
             "requested [{parts}] without impersonating a user"
         )));
@@ -58,19 +50,19 @@ pub fn impersonate(
             Err(forbidden(&question, &decision.reason))
         }
     };
-    let mut user = UserInfo::named(name);
-    match split_service_account(name) {
+    let mut user = UserInfo::named(&name);
+    match split_service_account(&name) {
         Some((namespace, account)) => {
             ask("", "serviceaccounts", namespace, account, "")?;
             if wanted_groups.is_empty() {
                 user.groups.extend(service_account_groups(namespace));
             }
         }
-        None => ask("", "users", "", name, "")?,
+        None => ask("", "users", "", &name, "")?,
     }
-    for group in wanted_groups {
+    for group in &wanted_groups {
         ask("", "groups", "", group, "")?;
-        user.groups.push(group.to_owned());
+        user.groups.push(group.clone());
     }
     for (key, values) in &extra {
         for value in values {
@@ -78,9 +70,9 @@ pub fn impersonate(
         }
     }
     if !uid.is_empty() {
-        ask(AUTHENTICATION, "uids", "", uid, "")?;
+        ask(AUTHENTICATION, "uids", "", &uid, "")?;
     }
-    uid.clone_into(&mut user.uid);
+    user.uid = uid;
     user.extra = extra;
     if name == ANONYMOUS && !user.is_in(groups::UNAUTHENTICATED) {
         user.groups.push(groups::UNAUTHENTICATED.to_owned());
@@ -90,7 +82,7 @@ pub fn impersonate(
 
 /// As Go prints the object references that upstream makes of the headers.
 fn describe_parts(
-    groups: &[&str],
+    groups: &[String],
     extra: &std::collections::BTreeMap<String, Vec<String>>,
     uid: &str,
 ) -> String {
@@ -202,6 +194,18 @@ mod tests {
         assert_eq!(
             run(rules(), &[(USER, "joe"), ("impersonate-extra-k", "v")]).unwrap_err(),
             r#"userextras.authentication.k8s.io "v" is forbidden: User "jane" cannot impersonate resource "userextras/k" in API group "authentication.k8s.io" at the cluster scope"#
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_does_not_fall_back_to_the_requester() {
+        let mut headers = HeaderMap::new();
+        headers.insert(USER, http::HeaderValue::from_bytes(b"\xff").unwrap());
+        let refused =
+            impersonate(&UserInfo::named("jane"), &headers, &Rbac(RbacIndex::default())).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (400, "the header impersonate-user is not text")
         );
     }
 

@@ -2,12 +2,12 @@
 //!
 //! Start reading at [`RbacIndex`].
 
-mod aggregate;
+mod cluster_roles;
 mod escalation;
 mod index;
 mod rule;
 
-pub use aggregate::{aggregate_rules, selects_role};
+pub(crate) use cluster_roles::ClusterRoles;
 pub use escalation::{GrantCheck, GrantError, check_grant};
 pub use index::{RbacIndex, RoleRef};
 pub use rule::PolicyRule;

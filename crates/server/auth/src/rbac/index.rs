@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cloudeck_machinery::Value;
 
+use super::cluster_roles::ClusterRoles;
 use super::rule::PolicyRule;
 use crate::attributes::{Attributes, Decision};
 use crate::go_format::{aggregate, quoted};
@@ -13,7 +14,7 @@ use crate::user::{UserInfo, service_account_name};
 /// Answers "which rules has this user here" by looking only at the bindings that name the user or one of its groups.
 #[derive(Default)]
 pub struct RbacIndex {
-    cluster_roles: HashMap<String, Arc<[PolicyRule]>>,
+    cluster_roles: ClusterRoles,
     /// By namespace, then name.
     roles: HashMap<String, HashMap<String, Arc<[PolicyRule]>>>,
     cluster_bindings: Bindings,
@@ -74,12 +75,7 @@ struct Bindings {
 impl RbacIndex {
     /// Takes over the state of a ClusterRole; `None` after its deletion.
     pub fn set_cluster_role(&mut self, name: &str, role: Option<&Value>) {
-        match role {
-            Some(role) => self
-                .cluster_roles
-                .insert(name.to_owned(), PolicyRule::all_of(role).into()),
-            None => self.cluster_roles.remove(name),
-        };
+        self.cluster_roles.set(name, role);
     }
 
     /// Takes over the state of a Role; `None` after its deletion.
@@ -161,7 +157,7 @@ impl RbacIndex {
         match role.kind.as_str() {
             "ClusterRole" => self
                 .cluster_roles
-                .get(name)
+                .rules(name)
                 .ok_or_else(|| format!("clusterrole.rbac.authorization.k8s.io {} not found", quoted(name))),
             "Role" => self
                 .roles
