@@ -3,6 +3,7 @@
 //! A *committer* thread writes ([`committer`]), a *keeper* thread prepares and compacts ([`keeper`]); reads and
 //! watches go to the shared state without either. Values stay on disk.
 
+mod base_writer;
 mod committer;
 mod compaction;
 mod format;
@@ -10,6 +11,8 @@ mod keeper;
 mod log;
 mod manifest;
 mod recovery;
+mod repair;
+mod reserve;
 mod scan;
 mod segment;
 mod segments;
@@ -45,6 +48,7 @@ use crate::watch::WatchStream;
 pub use self::format::{BatchFault, RecordFault, StoreId};
 pub use self::manifest::ManifestFault;
 pub use self::recovery::OpenError;
+pub use self::repair::{Lost, RepairError, RepairReport, repair, repair_on};
 pub use self::scan::Damage;
 
 /// Commands that may wait for the committer: a few batches of the largest size.
@@ -59,8 +63,18 @@ pub struct EmbeddedOptions {
     /// The log is cut into files of this size; four times as much is held on disk in advance (the file being
     /// written, the next one, and a reserve of two).
     pub segment_bytes: u64,
+    pub keeper: KeeperMode,
     /// Identity of a new store; random if `None`.
     pub store_id: Option<StoreId>,
+}
+
+/// Who prepares segments and compacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeeperMode {
+    /// A thread of its own.
+    Thread,
+    /// The commit thread, between commits: for simulations that must run the same way twice.
+    WithCommits,
 }
 
 impl Default for EmbeddedOptions {
@@ -69,6 +83,7 @@ impl Default for EmbeddedOptions {
             history: HistoryPolicy::default(),
             clock: WallClock::default(),
             segment_bytes: 8 << 20,
+            keeper: KeeperMode::Thread,
             store_id: None,
         }
     }
@@ -77,7 +92,7 @@ impl Default for EmbeddedOptions {
 /// See the module. Dropping it closes it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
-    queue: Mutex<Option<mpsc::Sender<Command>>>,
+    queue: mpsc::Sender<Command>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Given back when the last thread has ended.
     lock: Arc<Mutex<Option<Box<dyn Send + Sync>>>>,
@@ -110,7 +125,7 @@ impl EmbeddedStore {
         let store = Self::start(disk, options, recovered, lock)?;
         scope.spawn_until_shutdown(
             "lease expiry",
-            expire_leases(Arc::clone(&store.shared), store.sender()),
+            expire_leases(Arc::clone(&store.shared), store.queue.clone()),
         );
         let status = store.status();
         let elapsed_ms = began.elapsed().as_millis() as u64;
@@ -163,18 +178,17 @@ impl EmbeddedStore {
             poison: OnceLock::new(),
         });
         let (sender, queue) = mpsc::channel(QUEUE);
-        let committer = Committer::new(Arc::clone(&shared), log, queue);
-        let keeper = Keeper {
-            shared: Arc::clone(&shared),
-        };
-        let threads = [
-            spawn("store-commit", move || committer.run()),
-            spawn("store-keeper", move || keeper.run(&woken)),
-        ];
-        let threads = threads.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let keeper = Keeper::new(Arc::clone(&shared), woken);
+        let mut committer = Committer::new(Arc::clone(&shared), log, queue);
+        let mut threads = Vec::new();
+        match shared.options.keeper {
+            KeeperMode::Thread => threads.push(spawn("store-keeper", move || keeper.run())?),
+            KeeperMode::WithCommits => committer.keep_house(keeper),
+        }
+        threads.push(spawn("store-commit", move || committer.run())?);
         Ok(Self {
             shared,
-            queue: Mutex::new(Some(sender)),
+            queue: sender,
             threads: Arc::new(Mutex::new(threads)),
             lock: Arc::new(Mutex::new(Some(lock))),
         })
@@ -191,19 +205,19 @@ impl EmbeddedStore {
         }
     }
 
-    fn sender(&self) -> Option<mpsc::Sender<Command>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Sends a command and waits for its answer.
     async fn ask<T, E>(
         &self,
         command: impl FnOnce(Reply<T, E>) -> Command,
     ) -> Result<Result<T, E>, TxnError> {
-        let sender = self.sender().ok_or(TxnError::Closed)?;
+        if self.shared.is_stopping() {
+            return Err(TxnError::Closed);
+        }
         let (reply, answer) = oneshot::channel();
-        sender.send(command(reply)).await.map_err(|_| TxnError::Closed)?;
-        drop(sender);
+        self.queue
+            .send(command(reply))
+            .await
+            .map_err(|_| TxnError::Closed)?;
         answer.await.map_err(|_| TxnError::OutcomeUnknown {
             reason: "the commit thread ended".to_owned(),
         })
@@ -212,12 +226,14 @@ impl EmbeddedStore {
     /// Lets the threads end. Answers what waits for them.
     fn stop(&self) -> impl FnOnce() + Send + 'static {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Only to wake the committer: with a full queue it is awake, and looks at the flag after every batch.
+        let _ = self.queue.try_send(Command::Stop);
         self.shared
             .keeper
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        self.shared.lease_changed.notify_one();
         let (threads, lock) = (Arc::clone(&self.threads), Arc::clone(&self.lock));
         move || {
             for thread in threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -251,12 +267,9 @@ fn random_id() -> Result<StoreId, OpenError> {
     Ok(StoreId(id))
 }
 
-/// Sleeps until the next deadline; a new lease wakes it early. Holds the queue open only while it sends.
-async fn expire_leases(shared: Arc<Shared>, sender: Option<mpsc::Sender<Command>>) {
-    let Some(sender) = sender.map(|sender| sender.downgrade()) else {
-        return;
-    };
-    loop {
+/// Sleeps until the next deadline; a new lease, or the end of the store, wakes it early.
+async fn expire_leases(shared: Arc<Shared>, queue: mpsc::Sender<Command>) {
+    while !shared.is_stopping() {
         let next = shared.state.read().leases.next_deadline();
         let changed = shared.lease_changed.notified();
         match next {
@@ -265,17 +278,8 @@ async fn expire_leases(shared: Arc<Shared>, sender: Option<mpsc::Sender<Command>
                 () = tokio::time::sleep_until(at) => {
                     let expired = shared.state.read().leases.expired(Instant::now());
                     for id in expired {
-                        let Some(sender) = sender.upgrade() else { return };
-                        let (reply, answer) = oneshot::channel();
-                        let command = Command::Revoke { id, only_if_expired: true, reply };
-                        if sender.send(command).await.is_err() {
+                        if !expire(&queue, id).await {
                             return;
-                        }
-                        drop(sender);
-                        match answer.await {
-                            // Kept alive or revoked in between: then there is nothing to do.
-                            Ok(Ok(()) | Err(LeaseError::NotFound(_))) => {}
-                            Ok(Err(_)) | Err(_) => return,
                         }
                     }
                 }
@@ -283,6 +287,21 @@ async fn expire_leases(shared: Arc<Shared>, sender: Option<mpsc::Sender<Command>
             },
         }
     }
+}
+
+/// Ends one lease. False if the store takes no more writes.
+async fn expire(queue: &mpsc::Sender<Command>, id: LeaseId) -> bool {
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Revoke {
+        id,
+        only_if_expired: true,
+        reply,
+    };
+    if queue.send(command).await.is_err() {
+        return false;
+    }
+    // Kept alive or revoked in between: then there is nothing to do.
+    matches!(answer.await, Ok(Ok(()) | Err(LeaseError::NotFound(_))))
 }
 
 impl Store for EmbeddedStore {

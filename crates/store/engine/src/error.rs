@@ -15,6 +15,15 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The segment that holds the value.
+    pub fn segment(&self) -> u32 {
+        match self {
+            Self::Corrupt { segment, .. } | Self::Io { segment, .. } => *segment,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
     /// The revision asked for is gone.

@@ -16,13 +16,14 @@ mod index;
 mod lease;
 mod memory;
 mod model;
+pub mod sim;
 mod staging;
 mod state;
 mod store;
 mod watch;
 
 pub use clock::WallClock;
-pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use embedded::{EmbeddedOptions, EmbeddedStore, KeeperMode, OpenError, RepairReport, repair};
 pub use error::{CompactError, LeaseError, RangeError, ReadError, TxnError, WatchError};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use model::{

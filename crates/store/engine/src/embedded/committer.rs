@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::format::{HEADER_BYTES, VERSION_OVERHEAD};
+use super::keeper::Keeper;
 use super::log::{AppendError, Log};
 use super::segment::Place;
 use super::shared::Shared;
@@ -48,26 +49,46 @@ pub(crate) enum Command {
         only_if_expired: bool,
         reply: Reply<(), LeaseError>,
     },
+    /// Wakes the committer to see that the store is closing.
+    Stop,
 }
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     log: Log,
     queue: mpsc::Receiver<Command>,
+    /// If it has no thread of its own.
+    keeper: Option<Keeper>,
 }
 
 type Waiting = (Txn, Reply<TxnResponse, TxnError>);
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, log: Log, queue: mpsc::Receiver<Command>) -> Self {
-        Self { shared, log, queue }
+        Self {
+            shared,
+            log,
+            queue,
+            keeper: None,
+        }
     }
 
-    /// Until the queue is closed and empty.
+    /// Has the committer do the keeper's work too.
+    pub(crate) fn keep_house(&mut self, keeper: Keeper) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Until the store is closing and the queue is empty.
     pub(crate) fn run(mut self) {
+        self.keeper.iter().for_each(Keeper::keep);
         let mut commands = Vec::with_capacity(MAX_COMMANDS);
         while self.queue.blocking_recv_many(&mut commands, MAX_COMMANDS) > 0 {
             self.process(&mut commands);
+            self.keeper.iter().for_each(Keeper::keep_if_asked);
+            if self.shared.is_stopping() {
+                // What is queued is still done.
+                self.queue.close();
+            }
         }
         self.shared.state.hub().close();
     }
@@ -221,6 +242,7 @@ impl Committer {
 
     fn control(&mut self, command: Command) {
         match command {
+            Command::Stop => {}
             Command::Txn { txn, reply } => self.commit(&mut vec![(txn, reply)]),
             Command::Compact { revision, reply } => drop(reply.send(self.compact(revision))),
             Command::Grant { id, ttl, reply } => drop(reply.send(self.grant(id, ttl))),

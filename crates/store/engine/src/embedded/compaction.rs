@@ -7,27 +7,22 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::format::{self, BatchWriter, HEADER_BYTES, Link, Record};
+use super::base_writer::{BaseWriteError, BaseWriter};
+use super::format::{self, BodySpan, HEADER_BYTES, Record};
 use super::keeper::manifest_with;
 use super::manifest::ManifestWriteError;
-use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentKind, file_name};
+use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, file_name};
 use super::segments::Segments;
 use super::shared::Shared;
 use crate::index::{StoredValue, Version};
-use crate::model::Revision;
 
-/// One write, and the pause after which the commit thread's own sync waits for it at most.
-const BATCH_BYTES: usize = 512 << 10;
 /// Index entries repointed per hold of the state's lock.
 const REPOINT_CHUNK: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompactionError {
-    #[error("compaction: {action} segment {segment}")]
-    Io {
-        action: &'static str,
+    #[error("compaction: reading segment {segment}")]
+    Read {
         segment: u32,
         #[source]
         source: io::Error,
@@ -35,16 +30,19 @@ pub(crate) enum CompactionError {
     #[error("compaction: segment {segment} is damaged at offset {offset}")]
     Damaged { segment: u32, offset: usize },
     #[error(transparent)]
+    Write(#[from] BaseWriteError),
+    #[error(transparent)]
     Manifest(#[from] ManifestWriteError),
 }
 
 impl CompactionError {
     pub(crate) fn is_no_space(&self) -> bool {
-        match self {
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
-            Self::Manifest(error) => error.source.kind() == io::ErrorKind::StorageFull,
-            Self::Damaged { .. } => false,
-        }
+        let source = match self {
+            Self::Write(error) => &error.source,
+            Self::Manifest(error) => &error.source,
+            Self::Read { .. } | Self::Damaged { .. } => return false,
+        };
+        source.kind() == io::ErrorKind::StorageFull
     }
 
     pub(crate) fn is_ambiguous(&self) -> bool {
@@ -107,54 +105,56 @@ fn worthwhile(segments: &Segments, space: u64) -> Option<Victims> {
 }
 
 fn compact(shared: &Shared, victims: &Victims) -> Result<(), CompactionError> {
-    let mut output = Output::new(shared);
-    let outcome = rewrite(shared, victims, &mut output).and_then(|done| {
-        if done {
-            swap(shared, victims, &mut output)
-        } else {
-            Ok(())
-        }
-    });
-    match outcome {
-        // Named by the new manifest, perhaps.
-        Err(error) if error.is_ambiguous() => Err(error),
-        Ok(()) if output.published => {
+    let first_id = shared.segments().next_id();
+    let segment_bytes = shared.options.segment_bytes;
+    let mut output = BaseWriter::new(&*shared.disk, shared.store, shared.epoch, segment_bytes, first_id);
+    match rewrite(shared, victims, &mut output).and_then(|()| publish(shared, victims, &output)) {
+        Ok(()) => {
+            replace(&mut shared.segments(), victims, &output.done);
+            repoint(shared, &output);
             drop_victims(shared, victims);
             Ok(())
         }
-        other => {
+        // Named by the new manifest, perhaps.
+        Err(error) if error.is_ambiguous() => Err(error),
+        Err(error) => {
             output.discard();
-            other
+            Err(error)
         }
     }
 }
 
-/// Writes what is still wanted of the victims. False if the store is closing.
-fn rewrite(shared: &Shared, victims: &Victims, output: &mut Output<'_>) -> Result<bool, CompactionError> {
+/// Writes what is still wanted of the victims.
+fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> Result<(), CompactionError> {
     let others = oldest_of_others(&shared.segments(), victims);
     for victim in victims.base.iter().chain(&victims.log) {
-        let bytes = victim.read_all().map_err(io_error("reading", victim.id))?;
+        let read = victim.read_all();
+        let bytes = read.map_err(|source| CompactionError::Read {
+            segment: victim.id,
+            source,
+        })?;
         let mut at = SEGMENT_HEADER_BYTES as usize;
-        while let Ok((_, body)) = format::decode_batch(shared.store, &bytes[at.min(bytes.len())..]) {
-            if shared.is_stopping() {
-                return Ok(false);
+        let mut checksum = None;
+        while let Ok((header, body)) = format::decode_batch(shared.store, &bytes[at.min(bytes.len())..]) {
+            for (key, version, place) in wanted(shared, victim, at, body, others)? {
+                let value = &body[version.value.offset as usize..][..version.value.bytes as usize];
+                output.add(key, value, &version, place)?;
             }
-            keep_wanted(shared, victim, at, body, others, output)?;
+            checksum = Some(header.checksum);
             at += format::padded(body.len());
         }
-        // What the index refers to must have been found.
-        if bytes
-            .get(at..)
-            .is_some_and(|rest| rest.iter().any(|byte| *byte != 0))
-        {
+        let complete = match victim.end.get() {
+            Some(end) => checksum.is_none_or(|checksum| checksum == end.checksum),
+            None => at >= bytes.len(),
+        };
+        if !complete {
             return Err(CompactionError::Damaged {
                 segment: victim.id,
                 offset: at,
             });
         }
     }
-    output.finish()?;
-    Ok(true)
+    Ok(output.finish()?)
 }
 
 /// The oldest revision in any segment that is no victim.
@@ -174,175 +174,54 @@ fn oldest_of_others(segments: &Segments, victims: &Victims) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-fn keep_wanted(
+/// A record to keep, with its place if the index refers to it.
+type Wanted<'a> = (&'a [u8], Version<BodySpan>, Option<Place>);
+
+/// What to keep of the batch at `at`.
+fn wanted<'a>(
     shared: &Shared,
     victim: &Arc<Segment>,
     at: usize,
-    body: &[u8],
+    body: &'a [u8],
     others: u64,
-    output: &mut Output<'_>,
-) -> Result<(), CompactionError> {
-    let damaged = CompactionError::Damaged {
-        segment: victim.id,
-        offset: at,
-    };
+) -> Result<Vec<Wanted<'a>>, CompactionError> {
     let mut wanted = Vec::new();
-    {
-        let inner = shared.state.read();
-        for record in format::decode_records(body) {
-            let Ok(record) = record else { return Err(damaged) };
-            // The manifest carries the API horizon and the leases.
-            let Record::Version { key, version } = record else {
-                continue;
-            };
-            let span = format::BodySpan {
-                offset: version.value.offset + HEADER_BYTES as u32,
-                ..version.value
-            };
-            let place = Place::new(victim, at as u64, span);
-            let indexed = inner.index.version_at(key, version.mod_revision);
-            let is_indexed = indexed.is_some_and(|indexed| indexed.value == place);
-            let is_needed_tombstone =
-                version.deleted && indexed.is_none() && others < version.mod_revision.get();
-            if is_indexed || is_needed_tombstone {
-                wanted.push((key, version, place, is_indexed));
+    let inner = shared.state.read();
+    for record in format::decode_records(body) {
+        let record = record.map_err(|_| CompactionError::Damaged {
+            segment: victim.id,
+            offset: at,
+        })?;
+        // The manifest carries the API horizon and the leases.
+        let Record::Version { key, version } = record else {
+            continue;
+        };
+        let span = BodySpan {
+            offset: version.value.offset + HEADER_BYTES as u32,
+            ..version.value
+        };
+        let place = Place::new(victim, at as u64, span);
+        match inner.index.version_at(key, version.mod_revision) {
+            Some(indexed) if indexed.value == place => wanted.push((key, version, Some(place))),
+            // Another copy is the one in use.
+            Some(_) => {}
+            None if version.deleted && others < version.mod_revision.get() => {
+                wanted.push((key, version, None))
             }
+            None => {}
         }
     }
-    for (key, version, place, is_indexed) in wanted {
-        let value = &body[version.value.offset as usize..][..version.value.bytes as usize];
-        output.add(key, value, &version, is_indexed.then_some(place))?;
-    }
-    Ok(())
+    Ok(wanted)
 }
 
-/// A version that the index must be told about.
-struct Moved {
-    key: Bytes,
-    revision: Revision,
-    from: Place,
-    to: Place,
-}
-
-/// The base segments being written.
-struct Output<'a> {
-    shared: &'a Shared,
-    writer: BatchWriter,
-    link: Link,
-    current: Option<(Arc<Segment>, u64)>,
-    done: Vec<(Arc<Segment>, u64)>,
-    moved: Vec<Moved>,
-    next_id: u32,
-    published: bool,
-}
-
-impl<'a> Output<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        let next_id = shared.segments().next_id();
-        let writer = BatchWriter::new(shared.store);
-        let link = Link {
-            epoch: shared.epoch,
-            sequence: 0,
-            checksum: 0,
-        };
-        Self {
-            shared,
-            writer,
-            link,
-            current: None,
-            done: Vec::new(),
-            moved: Vec::new(),
-            next_id,
-            published: false,
-        }
-    }
-
-    fn add<V>(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        version: &Version<V>,
-        from: Option<Place>,
-    ) -> Result<(), CompactionError> {
-        let (segment, tail) = self.current()?;
-        let span = self.writer.version(key, value, version);
-        let to = Place::new(&segment, tail, span);
-        segment.count(to.size_bytes(), version.mod_revision);
-        if let Some(from) = from {
-            self.moved.push(Moved {
-                key: Bytes::copy_from_slice(key),
-                revision: version.mod_revision,
-                from,
-                to,
-            });
-        }
-        if self.writer.body_bytes() >= BATCH_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn current(&mut self) -> Result<(Arc<Segment>, u64), CompactionError> {
-        if let Some((segment, tail)) = &self.current {
-            return Ok((Arc::clone(segment), *tail));
-        }
-        let (shared, id) = (self.shared, self.next_id);
-        let segment = Segment::create(&*shared.disk, shared.store, id, SegmentKind::Base, 0)
-            .map_err(io_error("making", id))?;
-        self.next_id += 1;
-        self.link = Link {
-            epoch: shared.epoch,
-            sequence: 0,
-            checksum: 0,
-        };
-        self.current = Some((Arc::clone(&segment), SEGMENT_HEADER_BYTES));
-        Ok((segment, SEGMENT_HEADER_BYTES))
-    }
-
-    /// Writes the batch. Synced at once, so that the disk is never kept busy for long.
-    fn flush(&mut self) -> Result<(), CompactionError> {
-        let Some((segment, tail)) = &mut self.current else {
-            return Ok(());
-        };
-        let (bytes, link) = self.writer.finish(self.link, 0);
-        let written = segment
-            .file
-            .write_at(bytes, *tail)
-            .and_then(|()| segment.file.sync_data());
-        written.map_err(io_error("writing", segment.id))?;
-        *tail += bytes.len() as u64;
-        self.link = link;
-        self.writer.clear();
-        if *tail >= self.shared.options.segment_bytes {
-            self.done.extend(self.current.take());
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), CompactionError> {
-        if !self.writer.is_empty() {
-            self.flush()?;
-        }
-        self.done.extend(self.current.take());
-        let synced = self.shared.disk.sync_dir();
-        synced.map_err(io_error("making durable", self.next_id))
-    }
-
-    /// Removes what was written; what remains is removed at the next opening.
-    fn discard(&self) {
-        for (segment, _) in self.done.iter().chain(&self.current) {
-            let _ = self.shared.disk.remove(&file_name(segment.id));
-        }
-    }
-}
-
-/// Names the new segments instead of the victims, on disk and then in the index.
-fn swap(shared: &Shared, victims: &Victims, output: &mut Output<'_>) -> Result<(), CompactionError> {
+/// Names the new segments instead of the victims, on disk.
+fn publish(shared: &Shared, victims: &Victims, output: &BaseWriter<'_>) -> Result<(), CompactionError> {
     let manifest = manifest_with(shared, |segments| replace(segments, victims, &output.done));
-    manifest.store(&*shared.disk)?;
-    output.published = true;
-    replace(&mut shared.segments(), victims, &output.done);
+    Ok(manifest.store(&*shared.disk)?)
+}
+
+/// Makes the index refer to the new segments.
+fn repoint(shared: &Shared, output: &BaseWriter<'_>) {
     for chunk in output.moved.chunks(REPOINT_CHUNK) {
         let mut inner = shared.state.write();
         for moved in chunk {
@@ -350,11 +229,11 @@ fn swap(shared: &Shared, victims: &Victims, output: &mut Output<'_>) -> Result<(
                 .index
                 .relocate(&moved.key, moved.revision, &moved.from, moved.to.clone())
             {
+                // Forgotten in between.
                 moved.to.release();
             }
         }
     }
-    Ok(())
 }
 
 fn replace(segments: &mut Segments, victims: &Victims, with: &[(Arc<Segment>, u64)]) {
@@ -379,13 +258,5 @@ fn drop_victims(shared: &Shared, victims: &Victims) {
     }
     if let Err(error) = shared.disk.sync_dir() {
         tracing::warn!(%error, "removal of compacted segments is not durable yet");
-    }
-}
-
-fn io_error(action: &'static str, segment: u32) -> impl FnOnce(io::Error) -> CompactionError {
-    move |source| CompactionError::Io {
-        action,
-        segment,
-        source,
     }
 }

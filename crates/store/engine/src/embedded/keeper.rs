@@ -8,13 +8,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use super::compaction;
-use super::manifest::{Manifest, ManifestWriteError};
+use super::manifest::{MANIFEST_RESERVE_BYTES, Manifest, ManifestWriteError};
+use super::reserve::Reserve;
 use super::segment::{Segment, SegmentKind};
 use super::segments::Segments;
 use super::shared::{Shared, chain};
-
-/// Space held for the bad day: one segment to write deletions to and one for compaction to write to.
-const RESERVE: &str = "RESERVE";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
@@ -48,17 +46,29 @@ impl KeepError {
 }
 
 pub(crate) struct Keeper {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    wake: mpsc::Receiver<()>,
 }
 
 impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>, wake: mpsc::Receiver<()>) -> Self {
+        Self { shared, wake }
+    }
+
     /// Until the channel is closed.
-    pub(crate) fn run(&self, wake: &mpsc::Receiver<()>) {
+    pub(crate) fn run(self) {
         loop {
             self.keep();
-            if wake.recv().is_err() || self.shared.is_stopping() {
+            if self.wake.recv().is_err() || self.shared.is_stopping() {
                 return;
             }
+        }
+    }
+
+    /// Keeps house if somebody asked for it.
+    pub(crate) fn keep_if_asked(&self) {
+        if self.wake.try_recv().is_ok() {
+            self.keep();
         }
     }
 
@@ -93,7 +103,9 @@ impl Keeper {
             tracing::error!("the disk is full: the datastore accepts only deletions");
         }
         self.shared.state.forget_history();
-        self.give_up_reserve().map_err(KeepError::Reserve)?;
+        Reserve::SEGMENTS
+            .give_up(&*self.shared.disk)
+            .map_err(KeepError::Reserve)?;
         compaction::compact_for_space(&self.shared)?;
         self.hold_reserve()?;
         self.make_spare()?;
@@ -121,28 +133,11 @@ impl Keeper {
 
     fn hold_reserve(&self) -> Result<(), KeepError> {
         let disk = &*self.shared.disk;
-        let held = disk.open(RESERVE).and_then(|file| file.len());
+        Reserve::MANIFEST
+            .hold(disk, MANIFEST_RESERVE_BYTES)
+            .map_err(KeepError::Reserve)?;
         let wanted = 2 * self.shared.options.segment_bytes;
-        match held {
-            Ok(length) if length >= wanted => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                disk.create(RESERVE).map_err(KeepError::Reserve)?;
-            }
-            Err(error) => return Err(KeepError::Reserve(error)),
-        }
-        let reserved = disk.open(RESERVE).and_then(|file| file.reserve(wanted));
-        if reserved.is_err() {
-            let _ = self.give_up_reserve();
-        }
-        reserved.map_err(KeepError::Reserve)
-    }
-
-    fn give_up_reserve(&self) -> io::Result<()> {
-        match self.shared.disk.remove(RESERVE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        Reserve::SEGMENTS.hold(disk, wanted).map_err(KeepError::Reserve)
     }
 }
 

@@ -4,11 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use super::format::{Link, StoreId};
+use super::reserve::Reserve;
 use crate::disk::Disk;
 use crate::model::{LeaseId, Revision};
 
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
+/// Enough for a thousand segments and leases.
+pub(crate) const MANIFEST_RESERVE_BYTES: u64 = 16 << 10;
 const MAGIC: &[u8; 8] = b"CLDKMAN1";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +47,32 @@ pub enum ManifestFault {
 impl Manifest {
     /// Replaces the manifest on disk. An error that is `ambiguous` leaves open which one a restart finds.
     pub(crate) fn store(&self, disk: &dyn Disk) -> Result<(), ManifestWriteError> {
-        let clean = |source| ManifestWriteError {
+        self.replace(disk).map_err(|source| ManifestWriteError {
             ambiguous: false,
             source,
-        };
-        self.write_new(disk).map_err(clean)?;
-        disk.rename(MANIFEST_NEW, MANIFEST).map_err(clean)?;
+        })?;
         disk.sync_dir().map_err(|source| ManifestWriteError {
             ambiguous: true,
             source,
         })
+    }
+
+    fn replace(&self, disk: &dyn Disk) -> io::Result<()> {
+        let mut written = self.write_new(disk);
+        if written
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        {
+            Reserve::MANIFEST.give_up(disk)?;
+            written = self.write_new(disk);
+        }
+        written?;
+        disk.rename(MANIFEST_NEW, MANIFEST)?;
+        // The old manifest's space is free now. Without the reserve the next one has only the disk's own luck.
+        if let Err(error) = Reserve::MANIFEST.hold(disk, MANIFEST_RESERVE_BYTES) {
+            tracing::warn!(%error, "no space held for the next manifest");
+        }
+        Ok(())
     }
 
     fn write_new(&self, disk: &dyn Disk) -> io::Result<()> {

@@ -90,7 +90,7 @@ pub(crate) fn open(
         create(&**disk, &names, segment_bytes, new_id)?
     };
     let found = read(&**disk, &manifest)?;
-    found.settle(disk, manifest, &names, segment_bytes)
+    found.settle(disk, manifest, &names)
 }
 
 /// The first segment of a new store. Without a manifest it was never used.
@@ -239,10 +239,9 @@ impl Found {
         disk: &Arc<dyn Disk>,
         mut manifest: Manifest,
         names: &[String],
-        segment_bytes: u64,
     ) -> Result<Recovered, OpenError> {
         remove_strangers(&**disk, &manifest, names).map_err(io_error("removing unfinished files"))?;
-        let log = self.reopen_log(&manifest, segment_bytes)?;
+        let log = self.reopen_log(&manifest)?;
         manifest.epoch += 1;
         let (mut leases, compact) = self.controls(&manifest);
         let ages = thin_out(self.log.iter().flat_map(|(_, scan, _)| &scan.ages));
@@ -278,24 +277,20 @@ impl Found {
     }
 
     /// Cuts the torn tail and makes the last batch durable.
-    fn reopen_log(&self, manifest: &Manifest, segment_bytes: u64) -> Result<Log, OpenError> {
+    fn reopen_log(&self, manifest: &Manifest) -> Result<Log, OpenError> {
         for (segment, scan, _) in &self.log[..self.active] {
             let _ = segment.end.set(scan.link);
         }
         for (segment, scan, length) in &self.log[self.active..] {
             let action = || io_error(format!("preparing segment {} for writing", segment.id));
-            mend(segment, scan, *length, segment_bytes).map_err(action())?;
+            mend(segment, scan, *length).map_err(action())?;
         }
         let (segment, scan, length) = &self.log[self.active];
         let link = Link {
             epoch: manifest.epoch + 1,
             ..scan.link
         };
-        let reserved = if scan.ending == Ending::Torn {
-            segment_bytes.max(scan.end as u64)
-        } else {
-            *length
-        };
+        let reserved = (*length).max(scan.end as u64);
         let spare = self
             .log
             .get(self.active + 1)
@@ -320,11 +315,10 @@ impl Found {
         }
         let controls = self.log.iter().flat_map(|(_, scan, _)| &scan.controls);
         for (_, control) in controls.filter(|(sequence, _)| *sequence > manifest.controls_sequence) {
-            match control {
-                Control::Compact(revision) => compact = compact.max(*revision),
-                Control::LeaseGrant(id, ttl) => leases.grant(*id, *ttl, now),
-                Control::LeaseRevoke(id) => leases.remove(*id),
+            if let Control::Compact(revision) = control {
+                compact = compact.max(*revision);
             }
+            control.apply_to(&mut leases, now);
         }
         (leases, compact)
     }
@@ -334,12 +328,13 @@ impl Found {
 ///
 /// The last batch is written anew: it may be in the page cache only, and after a failed fsync the kernel counts such
 /// pages as clean, so that a sync alone would do nothing.
-fn mend(segment: &Segment, scan: &Scan, length: u64, segment_bytes: u64) -> io::Result<()> {
+fn mend(segment: &Segment, scan: &Scan, length: u64) -> io::Result<()> {
     let end = scan.end as u64;
     if scan.ending == Ending::Torn {
-        segment.file.set_len(end)?;
-        segment.file.sync_data()?;
-        segment.file.reserve(segment_bytes.max(end))?;
+        // Zeros, not a truncation: that would give back space that may then be missing.
+        segment
+            .file
+            .write_at(&vec![0; length.saturating_sub(end) as usize], end)?;
     }
     if let Some(begin) = scan.last_batch {
         let mut last = vec![0; scan.end - begin];

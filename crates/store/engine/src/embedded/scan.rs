@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::format::{
     self, BatchFault, BatchHeader, BodySpan, HEADER_BYTES, Link, Record, RecordFault, StoreId, own_key,
 };
 use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment};
 use crate::index::{StoredValue, Version};
+use crate::lease::LeaseTable;
 use crate::model::{LeaseId, Revision};
 
 /// A change that is no key's.
@@ -105,29 +107,13 @@ impl Scan {
     }
 
     fn take(&mut self, segment: &Arc<Segment>, header: &BatchHeader, body: &[u8]) -> Result<(), RecordFault> {
-        // Checked as a whole first: a batch counts altogether or not at all.
-        format::decode_records(body).try_for_each(|record| record.map(drop))?;
-        let mut last = None;
-        for record in format::decode_records(body) {
-            match record? {
-                Record::Version { key, version } => {
-                    last = Some(version.mod_revision);
-                    self.versions
-                        .push((own_key(key), placed(segment, self.end, version)));
-                }
-                Record::Compact(revision) => self.control(header, Control::Compact(revision)),
-                Record::LeaseGrant { id, ttl_ms } => {
-                    self.control(header, Control::LeaseGrant(id, Duration::from_millis(ttl_ms)));
-                }
-                Record::LeaseRevoke(id) => self.control(header, Control::LeaseRevoke(id)),
-            }
+        let batch = take_batch(segment, self.end, header, body)?;
+        if let Some((_, last)) = batch.versions.last() {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(header.time_ms);
+            self.ages.push((last.mod_revision, time));
         }
-        if let Some(revision) = last {
-            self.ages.push((
-                revision,
-                SystemTime::UNIX_EPOCH + Duration::from_millis(header.time_ms),
-            ));
-        }
+        self.versions.extend(batch.versions);
+        self.controls.extend(batch.controls);
         self.last_batch = Some(self.end);
         self.end += format::padded(body.len());
         self.link = Link {
@@ -137,9 +123,50 @@ impl Scan {
         };
         Ok(())
     }
+}
 
-    fn control(&mut self, header: &BatchHeader, control: Control) {
-        self.controls.push((header.sequence, control));
+/// What a batch holds.
+pub(crate) struct Batch {
+    pub(crate) versions: Vec<(Bytes, Version<Place>)>,
+    /// With the batch's sequence.
+    pub(crate) controls: Vec<(u64, Control)>,
+}
+
+/// Reads the records of the batch that begins at `at`: all of them or none.
+pub(crate) fn take_batch(
+    segment: &Arc<Segment>,
+    at: usize,
+    header: &BatchHeader,
+    body: &[u8],
+) -> Result<Batch, RecordFault> {
+    // A look ahead, because a version is counted as it is taken.
+    format::decode_records(body).try_for_each(|record| record.map(drop))?;
+    let mut batch = Batch {
+        versions: Vec::new(),
+        controls: Vec::new(),
+    };
+    for record in format::decode_records(body) {
+        let control = match record? {
+            Record::Version { key, version } => {
+                batch.versions.push((own_key(key), placed(segment, at, version)));
+                continue;
+            }
+            Record::Compact(revision) => Control::Compact(revision),
+            Record::LeaseGrant { id, ttl_ms } => Control::LeaseGrant(id, Duration::from_millis(ttl_ms)),
+            Record::LeaseRevoke(id) => Control::LeaseRevoke(id),
+        };
+        batch.controls.push((header.sequence, control));
+    }
+    Ok(batch)
+}
+
+impl Control {
+    pub(crate) fn apply_to(&self, leases: &mut LeaseTable, now: Instant) {
+        match self {
+            Self::Compact(_) => {}
+            Self::LeaseGrant(id, ttl) => leases.grant(*id, *ttl, now),
+            Self::LeaseRevoke(id) => leases.remove(*id),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The datastore from outside: one suite for every implementation, faults and kills for the embedded one.
 
+mod model;
 mod subject;
 mod suite;
