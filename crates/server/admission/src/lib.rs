@@ -8,6 +8,9 @@
 //!
 //! Start reading at [`Plugin`] and [`PLUGINS`].
 
+mod certificates;
+mod claim_resize;
+mod default_classes;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -57,8 +60,14 @@ pub const PLUGINS: &[&dyn Plugin] = &[
     &pod_security::PodSecurity,
     &priority::Priority,
     &default_tolerations::DefaultTolerationSeconds,
+    &default_classes::DefaultStorageClass,
     &owner_references::OwnerReferencesPermissionEnforcement,
+    &claim_resize::PersistentVolumeClaimResize,
     &runtime_class::RuntimeClass,
+    &certificates::CertificateApproval,
+    &certificates::CertificateSigning,
+    &certificates::CertificateSubjectRestriction,
+    &default_classes::DefaultIngressClass,
 ];
 
 /// Runs the mutating halves: after defaulting, before validation.
