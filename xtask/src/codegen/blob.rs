@@ -176,6 +176,8 @@ impl Writer {
             patch("merge"),
             patch("replace"),
             patch("retainKeys"),
+            field.leads_to_rules,
+            field.leads_to_defaults,
         ];
         let flags = flags
             .iter()

@@ -79,6 +79,10 @@ pub(super) struct Field {
     pub(super) merge_key: String,
     pub(super) default: Option<String>,
     pub(super) rules: Vec<String>,
+    /// Rules stand on the field or on what it holds, at any depth.
+    pub(super) leads_to_rules: bool,
+    /// The same for defaults.
+    pub(super) leads_to_defaults: bool,
 }
 
 const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
@@ -147,7 +151,41 @@ pub(super) fn build(packages: &[Package], discovery: &Discovery) -> Result<Model
         }
     }
     builder.scalar(Scalar::String);
+    mark_ways(&mut builder.types);
     Ok(sort(builder.types))
+}
+
+/// Marks the fields that lead to rules and to defaults, so that walks need not enter the others.
+fn mark_ways(types: &mut [Type]) {
+    let has_rules = |field: &Field| !field.rules.is_empty();
+    let has_default = |field: &Field| field.default.is_some();
+    let to_rules = leading_types(types, |ty| {
+        !ty.rules.is_empty() || ty.fields.iter().any(has_rules)
+    });
+    let to_defaults = leading_types(types, |ty| ty.fields.iter().any(has_default));
+    for field in types.iter_mut().flat_map(|ty| &mut ty.fields) {
+        field.leads_to_rules = has_rules(field) || to_rules[field.ty];
+        field.leads_to_defaults = has_default(field) || to_defaults[field.ty];
+    }
+}
+
+/// The types from which a type that `holds` can be reached.
+fn leading_types(types: &[Type], holds: impl Fn(&Type) -> bool) -> Vec<bool> {
+    let mut leads: Vec<bool> = types.iter().map(holds).collect();
+    loop {
+        let mut changed = false;
+        for (at, ty) in types.iter().enumerate() {
+            let inner = match &ty.shape {
+                Shape::List { item: inner, .. } | Shape::Map { value: inner, .. } => leads[*inner],
+                _ => ty.fields.iter().any(|field| leads[field.ty]),
+            };
+            changed |= inner && !leads[at];
+            leads[at] |= inner;
+        }
+        if !changed {
+            return leads;
+        }
+    }
 }
 
 fn is_kind(ty: &TypeDecl) -> bool {
@@ -365,6 +403,8 @@ impl<'a> Builder<'a> {
             merge_key: decl.merge_key.clone(),
             default: self.default_of(decl)?,
             rules: rules(&decl.markers),
+            leads_to_rules: false,
+            leads_to_defaults: false,
         });
         Ok(())
     }

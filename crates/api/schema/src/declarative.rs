@@ -63,7 +63,7 @@ impl Walk {
 
     fn structure(&mut self, ty: TypeRef, new: &Map, old: Option<&Map>, path: &FieldPath) {
         self.unions(ty, new, old, path);
-        for field in ty.fields() {
+        for field in ty.fields().filter(|field| field.leads_to_rules()) {
             let value = new.get(field.name()).filter(|value| is_set(field, value));
             let before = old.map_or(Old::None, |old| {
                 Old::Field(old.get(field.name()).filter(|value| is_set(field, value)))
@@ -234,7 +234,9 @@ impl Walk {
     fn unions(&mut self, ty: TypeRef, new: &Map, old: Option<&Map>, path: &FieldPath) {
         let members: Vec<Field> = ty
             .fields()
-            .filter(|field| rule::plain(*field).any(|rule| rule.name == "unionMember"))
+            .filter(|field| {
+                field.leads_to_rules() && rule::plain(*field).any(|rule| rule.name == "unionMember")
+            })
             .collect();
         if members.is_empty() {
             return;
@@ -273,7 +275,10 @@ impl Walk {
             ty.field(name)
                 .is_some_and(|field| new.get(name).is_some_and(|value| is_set(field, value)))
         };
-        for field in ty.fields().filter(|field| set(field.name())) {
+        for field in ty
+            .fields()
+            .filter(|field| field.leads_to_rules() && set(field.name()))
+        {
             for rule in rule::plain(field) {
                 let other = rule.argument;
                 if rule.name == "dependentRequired" && !set(other) {

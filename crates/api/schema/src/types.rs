@@ -233,6 +233,11 @@ impl Field {
         self.record().name()
     }
 
+    /// Grows in Go's order within a type.
+    pub(crate) fn position(self) -> usize {
+        self.0 as usize
+    }
+
     pub fn ty(self) -> TypeRef {
         TypeRef(self.record().ty())
     }
@@ -276,6 +281,16 @@ impl Field {
 
     pub fn patch_retain_keys(self) -> bool {
         self.has(1 << 6)
+    }
+
+    /// Rules stand on the field or on what it holds, at any depth.
+    pub(crate) fn leads_to_rules(self) -> bool {
+        self.has(1 << 7)
+    }
+
+    /// Defaults stand on the field or on what it holds, at any depth.
+    pub(crate) fn leads_to_defaults(self) -> bool {
+        self.has(1 << 8)
     }
 
     pub fn patch_merge_key(self) -> Option<&'static str> {

@@ -64,17 +64,15 @@ pub fn apply_defaults(ty: TypeRef, value: &mut Value) {
             }
         }
         (Shape::Struct { .. }, Value::Object(map)) => {
-            for field in ty.fields() {
+            for field in ty.fields().filter(|field| field.leads_to_defaults()) {
                 if let Some(text) = field.default()
                     && map.get(field.name()).is_none_or(|value| is_unset(field, value))
                 {
                     let default = json::parse(text.as_bytes()).expect("markers hold JSON; checked by a test");
                     map.insert(field.name(), default);
                 }
-            }
-            for (name, value) in map.iter_mut() {
-                if let Some(field) = ty.field(name)
-                    && has_members(field.ty())
+                if has_members(field.ty())
+                    && let Some(value) = map.get_mut(field.name())
                 {
                     apply_defaults(field.ty(), value);
                 }
@@ -118,16 +116,16 @@ pub fn write_json(ty: Option<TypeRef>, value: &Value, out: &mut Vec<u8>) {
             );
         }
         (Shape::Struct { .. }, Value::Object(map)) => {
-            let known = ty.fields().filter_map(|field| {
-                map.get(field.name())
-                    .map(|value| (field.name(), Some(field.ty()), value))
-            });
-            // A normalised object has no others; those of any other come last.
-            let others = map
+            // A normalised object has known members only; others come last.
+            let mut members: Vec<_> = map
                 .iter()
-                .filter(|(name, _)| ty.field(name).is_none())
-                .map(|(name, value)| (name.as_str(), None, value));
-            write_members(known.chain(others), out);
+                .map(|(name, value)| (ty.field(name), name, value))
+                .collect();
+            members.sort_by_key(|(field, _, _)| field.map_or(usize::MAX, Field::position));
+            let members = members
+                .into_iter()
+                .map(|(field, name, value)| (name.as_str(), field.map(Field::ty), value));
+            write_members(members, out);
         }
         _ => json::write(value, out),
     }

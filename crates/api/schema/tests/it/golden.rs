@@ -6,7 +6,7 @@ use std::process::Command;
 
 use cloudeck_machinery::json;
 use cloudeck_schema::{
-    TypeRef, group_versions, normalise, protobuf, type_of_kind, unknown_fields, write_json,
+    TypeRef, group_versions, normalise, protobuf, resources, type_of_kind, unknown_fields, write_json,
 };
 
 /// The level that the tables were generated from.
@@ -138,4 +138,16 @@ fn every_protobuf_vector_becomes_its_json() {
             (vector.name, out, vector.json)
         });
     assert_equal(results.collect());
+}
+
+#[test]
+fn every_served_resource_of_the_module_has_a_vector() {
+    let vectors = served_vectors();
+    // Declared in modules of their own, which have no vectors.
+    let elsewhere = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+    for info in resources().filter(|info| !elsewhere.contains(&info.group)) {
+        let group = if info.group.is_empty() { "core" } else { info.group };
+        let name = format!("{group}.{}.{}", info.version, info.kind);
+        assert!(vectors.iter().any(|vector| vector.name == name), "{name}");
+    }
 }
