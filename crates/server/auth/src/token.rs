@@ -156,7 +156,18 @@ impl TokenIssuer {
         })
     }
 
-    /// The JSON web key set with which others check tokens.
+    /// The OpenID discovery document: `/.well-known/openid-configuration`. `server` is this API server's own URL.
+    pub fn discovery(&self, server: &str) -> cloudeck_machinery::Value {
+        cloudeck_machinery::value!({
+            "id_token_signing_alg_values_supported": ["ES256"],
+            "issuer": (self.config.issuer.as_str()),
+            "jwks_uri": (format!("{server}/openid/v1/jwks")),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"]
+        })
+    }
+
+    /// The JSON web key set with which others check tokens: `/openid/v1/jwks`.
     pub fn key_set(&self) -> cloudeck_machinery::Value {
         let (x, y) = self.key.public_coordinates();
         cloudeck_machinery::value!({"keys": [{

@@ -285,4 +285,6 @@ impl Subject {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -326,3 +326,21 @@ fn bad_requests_are_refused_in_upstreams_words() {
         .unwrap_err();
     assert_eq!(missing.message, r#"serviceaccounts "nobody" not found"#);
 }
+
+#[test]
+fn others_find_the_key_by_its_id() {
+    let issuer = issuer();
+    let keys = issuer.key_set();
+    let [key] = keys.items_at(&["keys"]) else {
+        panic!("one key")
+    };
+    assert_eq!(key.str_at(&["kid"]), Some(issuer.key.id()));
+    assert_eq!(
+        issuer.discovery("https://10.0.0.1:6443").to_string(),
+        concat!(
+            r#"{"id_token_signing_alg_values_supported":["ES256"],"issuer":"https://kubernetes.default.svc.cluster.local","#,
+            r#""jwks_uri":"https://10.0.0.1:6443/openid/v1/jwks","response_types_supported":["id_token"],"#,
+            r#""subject_types_supported":["public"]}"#
+        )
+    );
+}
