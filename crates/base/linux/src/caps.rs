@@ -76,13 +76,14 @@ fn in_bounding(capability: u32) -> bool {
 
 /// Takes everything but `keep` out of the bounding set.
 pub fn limit_bounding(keep: u64) -> io::Result<()> {
-    for capability in 0..64_u32 {
-        if keep & (1 << capability) == 0 && in_bounding(capability) {
-            // SAFETY: integers only.
-            check(i64::from(unsafe {
-                libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0)
-            }))?;
-        }
+    for capability in (0..64_u32).filter(|capability| keep & (1 << capability) == 0) {
+        // SAFETY: integers only.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
+        match check(i64::from(result)) {
+            // The kernel knows no capability of this number, nor any higher.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        };
     }
     Ok(())
 }

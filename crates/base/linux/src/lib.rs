@@ -19,6 +19,7 @@ pub mod fd;
 pub mod inroot;
 pub mod lo;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod ns;
 pub mod pidfd;

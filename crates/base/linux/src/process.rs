@@ -108,6 +108,19 @@ pub fn reap_one() -> Option<Ended> {
     }
 }
 
+/// Waits for the end of the child `pid` and reaps it. `None` when it is no child (any more).
+pub fn reap(pid: i32) -> Option<Ended> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the status has room for the answer.
+        match check(i64::from(unsafe { libc::waitpid(pid, &raw mut status, 0) })) {
+            Ok(pid) => return Some(ended(pid as i32, status)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 fn ended(pid: i32, status: i32) -> Ended {
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);

@@ -67,11 +67,12 @@ pub fn wait_for(signals: &[i32]) -> io::Result<i32> {
     }
 }
 
-/// Unblocks every signal and gives each its default action, as a program expects at its start.
-pub fn reset() -> io::Result<()> {
-    for signal in 1..=64 {
-        // SAFETY: the default action runs no code of ours. Signals that cannot be changed answer EINVAL, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// Unblocks every signal, and gives `signals` their default actions: what a program expects at its start. (Handlers are
+/// reset by the exec itself, ignored signals are not.)
+pub fn reset(signals: &[i32]) -> io::Result<()> {
+    for signal in signals {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(*signal, libc::SIG_DFL) };
     }
     let none = set_of(&[]);
     // SAFETY: the set is initialised; no old set is asked for.

@@ -63,12 +63,25 @@ enum Layout {
 pub struct Membership {
     /// Version 2: the directory that a process can be born into.
     pub birth: Option<PathBuf>,
-    /// Version 1: the directories whose `cgroup.procs` it writes itself into.
+    /// Version 1: the directories that it enters itself.
     pub join: Vec<PathBuf>,
     /// The file that tells how often the kernel killed for want of memory.
     pub oom_events: Option<PathBuf>,
     /// A directory that has the group's processes in `cgroup.procs`.
     pub processes: PathBuf,
+}
+
+impl Membership {
+    /// Enters the group with the calling thread, which must be the only one of its process. (On version 2 a process is
+    /// born into its group, and nothing is done here.)
+    ///
+    /// Through `tasks`, not `cgroup.procs`: a thread that moves itself need not be kept from forking meanwhile, whereas
+    /// moving a process waits for every processor of the machine (measured: 0.25 ms against 8 to 15 ms after a pause).
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        self.join
+            .iter()
+            .try_for_each(|dir| std::fs::write(dir.join("tasks"), "0"))
+    }
 }
 
 impl Cgroups {

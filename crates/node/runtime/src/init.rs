@@ -138,10 +138,9 @@ fn prepare(birth: &Birth<'_>) -> Result<(ContainerSpec, Prepared), SetupError> {
 fn begin(spec: &ContainerSpec) -> Result<(Option<Vec<u8>>, Vec<String>), SetupError> {
     // Until the exec this process is a copy of the shim: nobody may look into it.
     process::set_dumpable(false).step(|| "hide from tracers".to_owned())?;
-    for dir in &spec.membership.join {
-        let path = dir.join("cgroup.procs");
-        std::fs::write(&path, "0").step(|| format!("enter cgroup {}", dir.display()))?;
-    }
+    spec.membership
+        .enter()
+        .step(|| format!("enter cgroup {}", spec.cgroup))?;
     let filter = spec
         .seccomp
         .as_ref()

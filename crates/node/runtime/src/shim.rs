@@ -31,6 +31,15 @@ use peer::Peer;
 /// needs no copy of the daemon's page tables.
 const FIRST_CONNECTION: i32 = 0;
 
+/// Nobody ends a shim but by SIGKILL.
+pub(crate) const IGNORED: [i32; 5] = [
+    libc::SIGPIPE,
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGQUIT,
+];
+
 /// Everything that the shim knows.
 struct Shim {
     dir: PathBuf,
@@ -259,16 +268,8 @@ impl Shim {
 
 /// Cuts what would tie the shim to the daemon that started it, or show it to those that it starts.
 fn leave_daemon(spec: &SandboxSpec) -> io::Result<()> {
-    for dir in spec.shim_cgroup.birth.iter().chain(&spec.shim_cgroup.join) {
-        std::fs::write(dir.join("cgroup.procs"), "0")?;
-    }
-    for ignored in [
-        libc::SIGPIPE,
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGTERM,
-        libc::SIGQUIT,
-    ] {
+    spec.shim_cgroup.enter()?;
+    for ignored in IGNORED {
         signal::ignore(ignored);
     }
     process::set_dumpable(false)?;

@@ -127,9 +127,9 @@ pub(super) async fn connect(
             }
         };
         wire.run(news).await;
-        if let Some(mut child) = child {
+        if let Some(pid) = child {
             // It has closed its socket as its last act.
-            let _ = blocking(move || child.wait()).await;
+            blocking(move || cloudeck_linux::process::reap(pid)).await;
         }
         if let Some(inner) = weak.upgrade() {
             on_gone(&inner, &seen).await;

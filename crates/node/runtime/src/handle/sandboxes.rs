@@ -161,7 +161,7 @@ fn start(inner: &Inner, sandbox: &Sandbox) -> Result<spawn::Greeted, RequestErro
     inner.cgroups.create_inner(&spec.cgroup, &spec.config.resources)?;
     std::fs::create_dir(dir).map_err(RequestError::io("make the sandbox's directory"))?;
     spec::write(&dir.join(spec::SANDBOX_FILE), spec).map_err(RequestError::io("write sandbox.json"))?;
-    spawn::start(&inner.program, dir, &spec.id).map_err(|error| match error {
+    spawn::start(&inner.program, dir, &spec.id, &spec.shim_cgroup).map_err(|error| match error {
         ShimError::Refused(reason) => RequestError::Refused(reason),
         ShimError::Io { what, source } => RequestError::Io {
             what: what.to_owned(),

@@ -1,16 +1,20 @@
 //! Starting a shim, and finding one that runs.
 
-use std::io::{self};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cloudeck_linux::mount::{self, attribute};
-use cloudeck_linux::{process, scm};
+use cloudeck_linux::{clone, pidfd, process, scm};
 
+use crate::cgroup::Membership;
 use crate::protocol::{FromShim, Inbox};
 use crate::spec::{ShimRecord, VERSION};
 use crate::status::SandboxId;
@@ -22,7 +26,7 @@ pub(super) struct Greeted {
     pub(super) pid: i32,
     pub(super) infra_pid: i32,
     /// To be waited for once it has ended, where it is this daemon's child.
-    pub(super) child: Option<Child>,
+    pub(super) child: Option<i32>,
 }
 
 /// A shim could not be started or reached.
@@ -56,17 +60,19 @@ pub(super) fn sealed_program(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Starts the shim of the sandbox in `dir`. Blocks until it has set the sandbox up.
-pub(super) fn start(program: &OwnedFd, dir: &Path, id: &SandboxId) -> Result<Greeted, ShimError> {
+pub(super) fn start(
+    program: &OwnedFd,
+    dir: &Path,
+    id: &SandboxId,
+    cgroup: &Membership,
+) -> Result<Greeted, ShimError> {
     let (ours, theirs) = UnixStream::pair().map_err(at("make a socket"))?;
-    let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
-        .arg0("cloudeck")
-        .args([crate::SHIM_WORD.as_ref(), dir.as_os_str()])
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(at("start the shim"))?;
+    let program = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let spawned = match &cgroup.birth {
+        None => spawn(&program, dir, theirs),
+        Some(group) => spawn_into(&program, dir, &theirs, group),
+    };
+    let child = spawned.map_err(at("start the shim"))?;
     match greeting(ours, id) {
         Ok(greeted) => Ok(Greeted {
             child: Some(child),
@@ -74,11 +80,41 @@ pub(super) fn start(program: &OwnedFd, dir: &Path, id: &SandboxId) -> Result<Gre
         }),
         Err(error) => {
             // It is about to end by itself, unless it hangs.
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = pidfd::open(child).and_then(|child| pidfd::send_signal(child, libc::SIGKILL));
+            process::reap(child);
             Err(error)
         }
     }
+}
+
+/// Starts a shim that enters its cgroup itself. It is waited for by its pid.
+fn spawn(program: &str, dir: &Path, socket: UnixStream) -> io::Result<i32> {
+    let child = Command::new(program)
+        .arg0("cloudeck")
+        .args([crate::SHIM_WORD.as_ref(), dir.as_os_str()])
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(child.id() as i32)
+}
+
+/// Starts a shim in a cgroup of version 2.
+fn spawn_into(program: &str, dir: &Path, socket: &UnixStream, cgroup: &Path) -> io::Result<i32> {
+    let argv = [
+        b"cloudeck".as_slice(),
+        crate::SHIM_WORD.as_bytes(),
+        dir.as_os_str().as_bytes(),
+    ];
+    let argv = argv
+        .into_iter()
+        .map(CString::new)
+        .collect::<Result<Vec<_>, _>>()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let group = File::open(cgroup)?;
+    let program = CString::new(program)?;
+    clone::spawn_into_cgroup(&program, &argv, socket.as_fd(), null.as_fd(), group.as_fd())
 }
 
 /// Reaches the shim that `record` tells of; `None` when it is gone.

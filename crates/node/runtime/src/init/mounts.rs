@@ -131,6 +131,7 @@ pub(super) fn system(
         libc::MS_NOSUID | libc::MS_STRICTATIME,
         "mode=755,size=65536k",
     )?;
+    make_dirs(root, "/dev", ["pts", "mqueue", "shm"])?;
     let terminals = "newinstance,ptmxmode=0666,mode=0620,gid=5";
     put(
         root,
@@ -144,6 +145,18 @@ pub(super) fn system(
     put_shared_memory(root, shared_memory)?;
     put(root, "/sys", "sysfs", "sysfs", GUARDED | seal, "")?;
     put_cgroups(root, spec, seal)
+}
+
+/// Makes directories in a file system that is ours and new, where nothing can be in the way.
+fn make_dirs<'name>(
+    root: &OwnedFd,
+    place: &str,
+    names: impl IntoIterator<Item = &'name str>,
+) -> Result<(), SetupError> {
+    let dir = system_dir(root, place)?;
+    names.into_iter().try_for_each(|name| {
+        inroot::make_dir(&dir, name.as_ref(), 0o755).step(|| format!("make {place}/{name}"))
+    })
 }
 
 /// Mounts one file system at `place`. In the part of the tree that the image brings, no link is followed: an image whose
@@ -188,6 +201,7 @@ fn put_cgroups(root: &OwnedFd, spec: &ContainerSpec, seal: libc::c_ulong) -> Res
         return put(root, top, "cgroup", "cgroup2", GUARDED | seal, "");
     }
     put(root, top, "tmpfs", "tmpfs", GUARDED, "mode=755")?;
+    make_dirs(root, top, spec.cgroup_views.iter().map(|(name, _)| name.as_str()))?;
     for (name, options) in &spec.cgroup_views {
         put(
             root,

@@ -36,7 +36,7 @@ pub(super) fn run_as(
     if let Err(error) = fd::cloexec_from(3) {
         return Failure::Refused(format!("close descriptors: {error}"));
     }
-    let _ = signal::reset();
+    let _ = signal::reset(&crate::shim::IGNORED);
     if let Err(error) = identity::take_on(&identity, filter) {
         return error.into();
     }
