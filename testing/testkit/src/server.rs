@@ -46,7 +46,14 @@ impl TestServer {
         let config = Config::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port, key);
         let server = Server::start(config, Arc::clone(&store), &scope).await?;
         let edge = http::serve(&server, listener, edge_config(&server, &pki)?, &scope)?;
-        Ok(Self { server, pki, store, edge, scope, directory })
+        Ok(Self {
+            server,
+            pki,
+            store,
+            edge,
+            scope,
+            directory,
+        })
     }
 
     /// Where the server listens.
@@ -67,7 +74,12 @@ impl TestServer {
     /// The administrator's kubeconfig, for clients over TLS.
     pub fn kubeconfig(&self) -> String {
         let url = format!("https://{}", self.address());
-        render_kubeconfig("test", &url, &self.pki.serving_authority.certificate_pem(), &self.pki.admin)
+        render_kubeconfig(
+            "test",
+            &url,
+            &self.pki.serving_authority.certificate_pem(),
+            &self.pki.admin,
+        )
     }
 
     /// The same as a file, which lives as long as the server.
@@ -97,12 +109,19 @@ fn pki_config() -> PkiConfig {
 
 fn edge_config(server: &Server, pki: &ClusterPki) -> anyhow::Result<EdgeConfig> {
     let certificate = Arc::new(ServingCertificate::new(&pki.apiserver)?);
-    let authorities = [pki.client_authority.certificate().clone(), pki.front_proxy_authority.certificate().clone()];
+    let authorities = [
+        pki.client_authority.certificate().clone(),
+        pki.front_proxy_authority.certificate().clone(),
+    ];
     let tls = cloudeck_pki::server_config(certificate, &authorities, &[b"h2", b"http/1.1"])?;
     let clients = ClientVerifier::new(pki.client_authority.certificate())?;
     let front_proxies = ClientVerifier::new(pki.front_proxy_authority.certificate())?;
     let authenticator = Arc::new(Authenticator::new(clients, front_proxies, server.tokens()));
-    Ok(EdgeConfig { tls, authenticator, metrics: Registry::new() })
+    Ok(EdgeConfig {
+        tls,
+        authenticator,
+        metrics: Registry::new(),
+    })
 }
 
 #[cfg(test)]

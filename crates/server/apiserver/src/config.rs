@@ -16,6 +16,8 @@ pub struct Config {
     pub advertise_port: u16,
     /// Cluster addresses of Services, e.g. 10.96.0.0/16.
     pub service_cidr: Cidr,
+    /// Pod addresses; every node gets a /24 of it.
+    pub pod_cidr: Cidr,
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// Usually `cluster.local`.
     pub cluster_domain: String,
@@ -41,6 +43,10 @@ impl Config {
             advertise_port,
             service_cidr: Cidr {
                 address: Ipv4Addr::new(10, 96, 0, 0),
+                prefix: 16,
+            },
+            pod_cidr: Cidr {
+                address: Ipv4Addr::new(10, 244, 0, 0),
                 prefix: 16,
             },
             node_ports: 30000..=32767,

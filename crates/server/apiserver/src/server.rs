@@ -144,7 +144,16 @@ impl Server {
         request: &Request,
     ) -> Result<Answer, Status> {
         self.core.authorize(user, request)?;
-        let view = self.core.view(request)?;
+        let view = match self.core.view(request) {
+            Ok(view) => view,
+            Err(status) => {
+                let response = self.answer_virtual(user, request).unwrap_or(Err(status))?;
+                return Ok(Answer {
+                    response,
+                    warnings: Vec::new(),
+                });
+            }
+        };
         let mut call = Call {
             core: &self.core,
             user,
@@ -158,6 +167,14 @@ impl Server {
             response,
             warnings: call.warnings,
         })
+    }
+
+    /// The answer of a kind without storage; `None` when there is no such kind.
+    fn answer_virtual(&self, user: &Arc<UserInfo>, request: &Request) -> Option<Result<Response, Status>> {
+        let resource = &request.resource;
+        let info = cloudeck_schema::resource(&resource.group, &resource.version, &resource.resource)?;
+        let stored = self.core.kinds.view(resource).is_some();
+        (!stored).then(|| crate::subresource::answer_virtual(&self.core, user, request, info))
     }
 
     /// Opens a watch.
@@ -196,9 +213,6 @@ async fn dispatch(call: &mut Call<'_>) -> Result<Response, Status> {
             info.plural,
             request.verb.as_str(),
         ));
-    }
-    if let Some(reviewer) = crate::subresource::virtual_kind(info) {
-        return reviewer.answer(call);
     }
     match request.verb {
         Verb::Get => registry::read::get(call).await,

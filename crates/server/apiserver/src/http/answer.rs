@@ -51,11 +51,12 @@ pub(crate) fn of_type(status: u16, body: EdgeBody, content_type: HeaderValue) ->
 
 pub(crate) fn respond(
     edge: &Edge,
-    view: &View,
+    view: Option<&View>,
     answer: Answer,
     form: Form,
     target: &ResourceTarget,
 ) -> Result<Response<EdgeBody>, Status> {
+    let view = || view.ok_or_else(crate::server::no_such_resource);
     let mut response = match answer.response {
         Reply::Object { object, created } => {
             let status = if created { 201 } else { 200 };
@@ -63,7 +64,7 @@ pub(crate) fn respond(
                 Shape::Object => whole(status, object.json.clone(), form.yaml),
                 Shape::Partial(version) => whole(status, partial::object(&object.json, version), form.yaml),
                 Shape::Table(version) => {
-                    let render = table::Render::new(edge, view, target, version)?;
+                    let render = table::Render::new(edge, view()?, target, version)?;
                     let meta = ListMeta {
                         revision: object.revision,
                         ..ListMeta::default()
@@ -78,7 +79,7 @@ pub(crate) fn respond(
         }
         Reply::List(list) => match form.shape {
             Shape::Object => {
-                let body = ListBody::new(opening(view, &list.meta), list.items, skipped(view));
+                let body = ListBody::new(opening(view()?, &list.meta), list.items, skipped(view()?));
                 if form.yaml {
                     whole(200, body.into_bytes(), true)
                 } else {
@@ -87,7 +88,7 @@ pub(crate) fn respond(
             }
             Shape::Partial(version) => whole(200, partial::list(&list.items, &list.meta, version), form.yaml),
             Shape::Table(version) => {
-                let render = table::Render::new(edge, view, target, version)?;
+                let render = table::Render::new(edge, view()?, target, version)?;
                 whole(200, render.table(&list.items, &list.meta), form.yaml)
             }
         },

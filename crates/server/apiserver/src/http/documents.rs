@@ -180,6 +180,23 @@ fn plain_discovery(path: &str, edge: &Edge) -> Result<Response<EdgeBody>, Status
 }
 
 fn openapi(path: &str) -> Result<Response<EdgeBody>, Status> {
-    let _ = path;
-    Err(no_such_resource())
+    let Some(path) = path.strip_prefix("/openapi/v3/") else {
+        return Ok(json_document(openapi_index()));
+    };
+    let segments: Vec<&str> = path.split('/').collect();
+    let document = match segments.as_slice() {
+        ["api", version] => cloudeck_schema::openapi::document("", version),
+        ["apis", group, version] => cloudeck_schema::openapi::document(group, version),
+        _ => None,
+    };
+    document.map(json_document).ok_or_else(no_such_resource)
+}
+
+fn openapi_index() -> Vec<u8> {
+    let mut paths = cloudeck_machinery::Map::new();
+    for (path, hash) in cloudeck_schema::openapi::index() {
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        paths.insert(&path, value!({"serverRelativeURL": (url)}));
+    }
+    json::to_vec(&value!({"paths": (paths)}))
 }

@@ -108,7 +108,7 @@ async fn resource(
     let form = negotiate::form(&parts.headers);
     let answer = edge.server.handle(&user, agent, &target.request).await?;
     let form = form?;
-    let view = edge.server.core.view(&target.request)?;
+    let view = edge.server.core.view(&target.request).ok();
     // A Table or partial object is only made of what is read.
     let form = match target.request.verb {
         Verb::Get | Verb::List => form,
@@ -117,7 +117,7 @@ async fn resource(
             ..form
         },
     };
-    answer::respond(edge, view, answer, form, &target)
+    answer::respond(edge, view.map(|view| &**view), answer, form, &target)
 }
 
 async fn read_body(headers: &HeaderMap, incoming: Incoming, verb: Verb) -> Result<Body, Status> {

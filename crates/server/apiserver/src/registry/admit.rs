@@ -1,28 +1,116 @@
 //! Admission, as the engine calls it.
 
-use cloudeck_client::Verb;
+use std::time::Duration;
+
+use cloudeck_admission::{AdmissionRequest, Awaited, Context, Operation, Refusal};
 use cloudeck_machinery::{Status, Value};
 
 use super::Call;
+use crate::server::Core;
+
+/// How long a write waits for an object that a controller is about to make: the service account of a new namespace.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lets the plug-ins change the object.
-pub(crate) fn mutate(
+pub(crate) async fn mutate(
     call: &mut Call<'_>,
-    verb: Verb,
+    operation: Operation,
     new: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let _ = (call, verb, new, old);
-    Ok(())
+    let Some(refusal) = try_mutate(call, operation, new, old) else {
+        return Ok(());
+    };
+    let Some(awaited) = &refusal.awaits else {
+        return Err(refusal.into());
+    };
+    if !appears(call.core, awaited).await {
+        return Err(refusal.into());
+    }
+    try_mutate(call, operation, new, old).map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+fn try_mutate(
+    call: &Call<'_>,
+    operation: Operation,
+    new: &mut Value,
+    old: Option<&Value>,
+) -> Option<Refusal> {
+    with_context(call, |context| {
+        let name = new.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
+        let mut request = request(call, operation, &name, std::mem::take(new), old);
+        let outcome = cloudeck_admission::admit(&mut request, context);
+        *new = request.object;
+        outcome.err()
+    })
 }
 
 /// Lets the plug-ins refuse.
 pub(crate) fn validate(
     call: &mut Call<'_>,
-    verb: Verb,
+    operation: Operation,
     new: &Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let _ = (call, verb, new, old);
+    let remarks = with_context(call, |context| {
+        let name = new.str_at(&["metadata", "name"]).unwrap_or(&call.request.name);
+        let request = request(call, operation, name, new.clone(), old);
+        cloudeck_admission::validate(&request, context)
+    })?;
+    remarks
+        .warnings
+        .into_iter()
+        .for_each(|warning| call.warn(warning));
     Ok(())
+}
+
+fn with_context<T>(call: &Call<'_>, ask: impl FnOnce(&Context<'_>) -> T) -> T {
+    let core = call.core;
+    ask(&Context {
+        reader: &**core,
+        authorizer: &*core.authorizer,
+        random_suffix: &|| core.ids.name_from(""),
+    })
+}
+
+fn request<'a>(
+    call: &'a Call<'_>,
+    operation: Operation,
+    name: &'a str,
+    object: Value,
+    old: Option<&'a Value>,
+) -> AdmissionRequest<'a> {
+    let (info, request) = (call.view.info, call.request);
+    let name = if request.name.is_empty() {
+        name
+    } else {
+        &request.name
+    };
+    let itself = call.kind().is("", "namespaces");
+    AdmissionRequest {
+        operation,
+        group: info.group,
+        version: info.version,
+        resource: info.plural,
+        subresource: &request.subresource,
+        namespace: if itself { name } else { &request.namespace },
+        name,
+        user: call.user,
+        object,
+        old,
+    }
+}
+
+/// Waits a moment for an object of the core group.
+async fn appears(core: &Core, awaited: &Awaited) -> bool {
+    let kind = core.stored("", awaited.resource);
+    let mut changed = kind.cache.subscribe();
+    let wait = async {
+        while kind.cache.get(&awaited.namespace, &awaited.name).is_none() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.is_ok()
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use cloudeck_client::{Response, Verb};
-use cloudeck_machinery::{Object, ObjectKey, Status, Value};
+use cloudeck_admission::Operation;
+use cloudeck_client::Response;
+use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
 use super::{Call, admit, decode, meta, metadata_rules};
 use crate::alloc;
 
-/// How often another name is drawn when a generated one is taken.
-const NAME_ATTEMPTS: usize = 8;
+/// How often another name, address or port is drawn when the one drawn is taken.
+const ATTEMPTS: usize = 8;
 
 pub(crate) async fn create(call: &mut Call<'_>) -> Result<Response, Status> {
     let tree = decode::object(call)?;
@@ -21,13 +22,10 @@ pub(crate) async fn create(call: &mut Call<'_>) -> Result<Response, Status> {
 /// Creates `tree`, which is in the view's form, normalised.
 pub(crate) async fn create_tree(call: &mut Call<'_>, tree: Value) -> Result<Arc<Object>, Status> {
     let generated = tree.str_at(&["metadata", "name"]).unwrap_or_default().is_empty();
-    let attempts = if generated { NAME_ATTEMPTS } else { 1 };
     let mut last = Status::internal("no attempt was made");
-    for _ in 0..attempts {
+    for _ in 0..ATTEMPTS {
         match attempt(call, tree.clone()).await {
-            Err(status) if status.reason == cloudeck_machinery::Reason::AlreadyExists && generated => {
-                last = status
-            }
+            Err(status) if is_bad_luck(&status, generated, call) => last = status,
             other => return other,
         }
     }
@@ -48,7 +46,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
     (kind.strategy.prepare_create)(&mut tree);
     normalise(&kind, &mut tree)?;
     super::update::track(call, None, &mut tree);
-    admit::mutate(call, Verb::Create, &mut tree, None)?;
+    admit::mutate(call, Operation::Create, &mut tree, None).await?;
     meta::dedup_owners(call, &mut tree);
     let name = tree.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
     let base = alloc::claim(call, &mut tree, None)?;
@@ -62,7 +60,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
         call.warn(warning);
     }
     super::grants::check(call, &tree, None)?;
-    admit::validate(call, Verb::Create, &tree, None)?;
+    admit::validate(call, Operation::Create, &tree, None)?;
     let key = ObjectKey::new(&call.request.namespace, &name);
     if call.is_dry_run() {
         return match kind.cache.get(&key.namespace, &key.name) {
@@ -72,9 +70,26 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
     }
     let result = commit::put(call.core, &kind, &key, &mut tree, Expect::Absent, base).await;
     result.map_err(|refusal| match refusal {
+        Refusal::Changed if alloc::chooses(&kind) && kind.cache.get(&key.namespace, &key.name).is_none() => {
+            Status::conflict(
+                view.group(),
+                view.plural(),
+                &name,
+                "an allocation was taken by another write",
+            )
+        }
         Refusal::Changed => Status::already_exists(view.group(), view.plural(), &name),
         Refusal::Status(status) => status,
     })
+}
+
+/// Whether drawing anew may help.
+fn is_bad_luck(status: &Status, generated: bool, call: &Call<'_>) -> bool {
+    match status.reason {
+        Reason::AlreadyExists => generated,
+        Reason::Conflict => alloc::chooses(call.kind()),
+        _ => false,
+    }
 }
 
 /// Brings what the strategies and plug-ins wrote into Go's form.

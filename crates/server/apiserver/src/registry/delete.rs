@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use cloudeck_client::{Response, Verb};
+use cloudeck_admission::Operation;
+use cloudeck_client::Response;
 use cloudeck_engine::Txn;
 use cloudeck_machinery::{Cause, CauseType, Object, Status, Value, json, value};
 
@@ -99,7 +100,7 @@ async fn attempt(
     let kind = Arc::clone(call.kind());
     let old = current.tree();
     let mut new = old.clone();
-    admit::validate(call, Verb::Delete, &old, None)?;
+    admit::validate(call, Operation::Delete, &Value::Null, Some(&old))?;
     options.set_finalizers(&kind, &mut new);
     let grace = grace_seconds(&kind, &old, options.grace_seconds);
     mark(call, &mut new, grace);

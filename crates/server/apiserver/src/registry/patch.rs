@@ -51,11 +51,10 @@ impl Patch {
     pub(crate) fn apply_to(&self, ty: cloudeck_schema::TypeRef, current: &Value) -> Result<Value, Status> {
         let mut new = current.clone();
         match self.content_type {
-            ContentType::JsonPatch => json_patch::apply(&mut new, &self.tree)
-                .map_err(|error| Status::new(Reason::Invalid, error.to_string()))?,
+            ContentType::JsonPatch => json_patch::apply(&mut new, &self.tree)?,
             ContentType::MergePatch => merge_patch::apply(&mut new, self.tree.clone())
                 .map_err(|error| Status::bad_request(error.to_string()))?,
-            _ => return Err(unsupported(self.content_type)),
+            _ => cloudeck_patch::strategic::apply(ty, &mut new, self.tree.clone())?,
         }
         Ok(new)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloudeck_admission::Operation;
 use cloudeck_client::{Response, Verb};
 use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 
@@ -100,7 +101,7 @@ async fn attempt(
     if new == old {
         return Ok(Arc::clone(current));
     }
-    let base = check(call, &kind, &mut new, &old)?;
+    let base = check(call, &kind, &mut new, &old).await?;
     if new == old {
         return Ok(Arc::clone(current));
     }
@@ -180,20 +181,21 @@ fn prepare(
     if !applied {
         track(call, Some(old), new);
     }
-    if call.request.subresource.is_empty() && facts::has_generation(kind) {
+    let main = matches!(call.request.subresource.as_str(), "" | "scale");
+    if main && facts::has_generation(kind) {
         meta::raise_generation(new, old);
     }
     Ok(())
 }
 
 /// Admission and validation; answers what the transaction must hold besides the object.
-fn check(
+async fn check(
     call: &mut Call<'_>,
     kind: &Kind,
     new: &mut Value,
     old: &Value,
 ) -> Result<cloudeck_engine::Txn, Status> {
-    admit::mutate(call, Verb::Update, new, Some(old))?;
+    admit::mutate(call, Operation::Update, new, Some(old)).await?;
     let status_only = call.request.subresource == "status";
     let base = if status_only {
         cloudeck_engine::Txn::new()
@@ -202,10 +204,11 @@ fn check(
     };
     create::normalise(kind, new)?;
     let mut causes = metadata_rules::check_update(kind, new, old);
-    if status_only {
-        causes.extend((kind.strategy.validate_status_update)(new, old));
-    } else {
-        causes.extend((kind.strategy.validate_update)(new, old));
+    match call.request.subresource.as_str() {
+        "status" => causes.extend((kind.strategy.validate_status_update)(new, old)),
+        // What they may change is checked where they are answered.
+        "binding" | "finalize" | "approval" => {}
+        _ => causes.extend((kind.strategy.validate_update)(new, old)),
     }
     if !causes.is_empty() {
         return Err(Status::invalid(
@@ -221,7 +224,7 @@ fn check(
         }
     }
     grants::check(call, new, Some(old))?;
-    admit::validate(call, Verb::Update, new, Some(old))?;
+    admit::validate(call, Operation::Update, new, Some(old))?;
     Ok(base)
 }
 
