@@ -158,14 +158,35 @@ impl Blobs {
             });
         }
         let found = sha256(&bytes);
-        if found == *digest {
-            Ok(bytes)
-        } else {
-            Err(BlobError::Digest {
+        if found != *digest {
+            self.remove(digest)?;
+            return Err(BlobError::Digest {
                 expected: *digest,
                 found,
-            })
+            });
         }
+        Ok(bytes)
+    }
+
+    /// Hashes a blob again, after its content made no sense. One that the disk damaged is removed, so that it will be
+    /// brought again.
+    pub(crate) fn recheck(&self, digest: &Digest) -> Result<(), BlobError> {
+        let mut hashing = HashingReader::new(self.open_blob(digest)?);
+        io::copy(&mut hashing, &mut io::sink()).map_err(BlobError::at(&self.path(digest)))?;
+        let found = hashing.digest();
+        if found != *digest {
+            self.remove(digest)?;
+            return Err(BlobError::Digest {
+                expected: *digest,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<(), BlobError> {
+        let path = self.path(digest);
+        fs::remove_file(&path).map_err(BlobError::at(&path))
     }
 
     pub(crate) fn writer(&self) -> Result<BlobWriter, BlobError> {
@@ -390,8 +411,9 @@ mod tests {
         let blobs = Blobs::open(directory.path()).unwrap();
         let digest = blobs.put(b"document").unwrap();
         fs::write(blobs.path(&digest), b"docuMent").unwrap();
-        assert!(matches!(blobs.read(&digest, 100), Err(BlobError::Digest { .. })));
         assert!(matches!(blobs.read(&digest, 3), Err(BlobError::TooLarge { .. })));
+        assert!(matches!(blobs.read(&digest, 100), Err(BlobError::Digest { .. })));
+        assert!(matches!(blobs.read(&digest, 100), Err(BlobError::Missing(_))));
     }
 
     #[test]

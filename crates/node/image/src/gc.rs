@@ -74,6 +74,8 @@ impl Inner {
             .copied()
             .collect();
         needed.extend(self.rootfs.leased()?);
+        // Marks first: a layer without one is only unpacked again after a reboot, a mark without its layer would lie.
+        self.set_aside_from(self.durability.marks(), &needed, garbage)?;
         let snapshots = self.set_aside_from(self.snapshots.directory(), &needed, garbage)?;
         Ok(Collected {
             blobs,

@@ -1,8 +1,8 @@
 //! The last step of every import and pull: content that has arrived becomes an image.
 //!
-//! Blobs first, then snapshots, then one sync, then the index: whatever the index names is complete on disk.
+//! Blobs first, synced; then snapshots, which can be made again from them; then the index: whatever it names is complete.
 
-use std::io;
+use std::sync::Arc;
 
 use cloudeck_oci::{ConfigFile, Digest};
 
@@ -47,8 +47,6 @@ pub enum InstallError {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Index(#[from] IndexError),
-    #[error("writing unpacked layers to disk failed")]
-    Sync(#[source] io::Error),
 }
 
 impl Inner {
@@ -84,14 +82,20 @@ impl Inner {
             cancelled,
         };
         let archive = self.blobs.open_blob(blob)?;
-        let created = self.snapshots.create(&request, archive);
-        created.map_err(|source| InstallError::Unpack { diff_id, source })
+        self.snapshots.create(&request, archive).map_err(|source| {
+            if matches!(source, UnpackError::DiffId { .. } | UnpackError::Archive(_))
+                && let Err(damaged) = self.blobs.recheck(blob)
+            {
+                return damaged.into();
+            }
+            InstallError::Unpack { diff_id, source }
+        })
     }
 
-    /// Makes an image of what has arrived: unpacks what is not unpacked yet, syncs, and records it. Blocks. The caller
+    /// Makes an image of what has arrived: unpacks what is not unpacked yet, and records it. Blocks. The caller
     /// holds the content lock, so that nothing is collected meanwhile.
     pub(crate) fn install(
-        &self,
+        self: &Arc<Self>,
         arrived: &Arrived,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), InstallError> {
@@ -101,7 +105,6 @@ impl Inner {
             self.unpack_layer(diff_ids, position, blob, cancelled)?;
         }
         self.blobs.sync()?;
-        self.snapshots.sync().map_err(InstallError::Sync)?;
         let documents = arrived
             .documents
             .iter()
@@ -117,6 +120,7 @@ impl Inner {
             repo_digests: arrived.repo_digests.clone(),
         };
         self.change_index(|index| index.add(arrived.manifest, record))?;
+        self.sync_soon();
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`ImageStore`] owns one directory: `blobs/sha256` (content by digest), `snapshots` (unpacked layers by chain id),
 //! `rootfs` (one directory per container), `images.json` (names), `tmp` (everything not yet complete). Each step gives
-//! its result a name only when it is complete on disk, so a crash leaves nothing but content to collect.
+//! its result a name only when it is complete, so a crash leaves nothing but content to collect (`durability.rs` tells
+//! what a power failure leaves).
 //!
 //! Everything that comes from a registry or an archive is hostile until checked: digests while streaming, paths by
 //! `openat2` without links, sizes against limits. Does not know: Kubernetes (pull policies and back-off are the
@@ -12,6 +13,7 @@
 mod blobs;
 mod config;
 mod credentials;
+mod durability;
 mod gc;
 mod import;
 mod index;

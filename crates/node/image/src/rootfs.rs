@@ -38,6 +38,8 @@ pub enum RootFsError {
     Taken { key: String },
     #[error(transparent)]
     Index(#[from] crate::index::IndexError),
+    #[error(transparent)]
+    Restore(#[from] crate::install::InstallError),
     #[error("preparing or releasing {path} failed")]
     Io {
         path: PathBuf,

@@ -53,7 +53,7 @@ impl Snapshots {
         self.path(chain_id).is_dir()
     }
 
-    /// Unpacks a layer unless it is there already. Blocks; [`Snapshots::sync`] makes the result durable.
+    /// Unpacks a layer unless it is there already. Blocks.
     pub(crate) fn create(
         &self,
         request: &SnapshotRequest<'_>,

@@ -10,9 +10,9 @@ use cloudeck_task::Scope;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::config::StoreConfig;
+use crate::durability::Durability;
 use crate::gc::{CollectError, Collected};
 use crate::index::{Index, IndexError, IndexFile, Record, Stamp};
-use crate::install::InstallError;
 use crate::rootfs::{RootFileSystems, RootFs, RootFsError};
 use crate::snapshots::Snapshots;
 
@@ -28,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) scope: Scope,
     pub(crate) blobs: Blobs,
     pub(crate) snapshots: Snapshots,
+    pub(crate) durability: Durability,
     pub(crate) rootfs: RootFileSystems,
     pub(crate) index_file: IndexFile,
     pub(crate) pulls: crate::pull::PullTable,
@@ -80,14 +81,12 @@ pub enum ImageError {
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
-    Config(#[from] InstallError),
-    #[error(transparent)]
     Collect(#[from] CollectError),
 }
 
 impl ImageStore {
     /// Opens a store, makes it where there is none, and clears what a crash left. Blocks (a listing of two directories
-    /// where there is nothing to clear). Pulls run in `scope`.
+    /// where there is nothing to clear). Pulls run in `scope`; must be called inside a runtime.
     pub fn open(root: &Path, config: StoreConfig, scope: &Scope) -> Result<Self, OpenStoreError> {
         let failed = |source| OpenStoreError::Io {
             path: root.to_owned(),
@@ -96,8 +95,10 @@ impl ImageStore {
         fs::create_dir_all(root).map_err(failed)?;
         let root = root.canonicalize().map_err(failed)?;
         let blobs = Blobs::open(&root)?;
+        let snapshots = Snapshots::open(&root, blobs.clone()).map_err(failed)?;
         let inner = Inner {
-            snapshots: Snapshots::open(&root, blobs.clone()).map_err(failed)?,
+            durability: Durability::open(&root, snapshots.clone(), blobs.clone()).map_err(failed)?,
+            snapshots,
             rootfs: RootFileSystems::open(&root, blobs.clone()).map_err(failed)?,
             index_file: IndexFile::new(&root),
             pulls: crate::pull::PullTable::default(),
@@ -110,7 +111,9 @@ impl ImageStore {
         let store = Self {
             inner: Arc::new(inner),
         };
+        store.inner.recover().map_err(CollectError::from)?;
         store.inner.collect()?;
+        store.inner.sync_soon();
         Ok(store)
     }
 
@@ -144,8 +147,13 @@ impl ImageStore {
     /// Makes (or after a restart finds) the directories of a container's root file system.
     pub async fn prepare_rootfs(&self, container_key: &str, image: &Image) -> Result<RootFs, RootFsError> {
         let (key, manifest, chain) = (container_key.to_owned(), image.manifest, image.chain.clone());
-        self.blocking(move |inner| inner.prepare_rootfs(&key, manifest, &chain))
-            .await
+        self.blocking(move |inner| {
+            if chain.iter().any(|layer| !inner.snapshots.contains(layer)) {
+                inner.restore(manifest)?;
+            }
+            inner.prepare_rootfs(&key, manifest, &chain)
+        })
+        .await
     }
 
     /// Removes the directories of a container, which must not be mounted any more. What is absent is no error.
@@ -211,14 +219,18 @@ impl Inner {
             .flat_map(|c| c.images.iter())
             .map(|image| (image.manifest, image))
             .collect();
-        let images = index.images.iter().map(|(manifest, record)| {
+        let mut images = Vec::with_capacity(index.images.len());
+        for (manifest, record) in &index.images {
             let config = match known.get(manifest) {
-                Some(image) => image.config.clone(),
-                None => self.read_config(&record.config, record.layers.len())?,
+                Some(image) => Ok(image.config.clone()),
+                None => self.read_config(&record.config, record.layers.len()),
             };
-            Ok(Arc::new(image(*manifest, record, config)))
-        });
-        let mut images = images.collect::<Result<Vec<_>, InstallError>>()?;
+            match config {
+                Ok(config) => images.push(Arc::new(image(*manifest, record, config))),
+                // One damaged image is as good as absent, and must not hide the others.
+                Err(error) => tracing::warn!(image = %record.config, %error, "image is damaged"),
+            }
+        }
         images.sort_by_key(|image| image.id);
         let images = Arc::new(images);
         *cached = Some(Cached {
@@ -251,16 +263,34 @@ impl Inner {
         let by_tag = tag.filter(|tag| image.names.contains(tag));
         self.change_index(|index| {
             index.images.retain(|_, record| {
-                if record.config != image.id {
-                    return true;
-                }
-                match &by_tag {
-                    Some(tag) => record.names.retain(|other| other != tag),
-                    None => record.names.clear(),
-                }
-                !record.names.is_empty()
+                let Some(tag) = &by_tag else {
+                    return record.config != image.id;
+                };
+                let tags = record.names.len();
+                record.names.retain(|other| other != tag);
+                record.names.len() == tags || !record.names.is_empty()
             });
         })?;
+        Ok(())
+    }
+
+    /// Unpacks the layers of an image again that a power failure took.
+    fn restore(self: &Arc<Self>, manifest: Digest) -> Result<(), RootFsError> {
+        let failed = |source| RootFsError::Io {
+            path: self.root.clone(),
+            source,
+        };
+        let _content = self.content_lock().map_err(failed)?;
+        let index = self.index_file.load()?;
+        let record = index
+            .images
+            .get(&manifest)
+            .ok_or(RootFsError::NoImage(manifest))?;
+        let config = self.read_config(&record.config, record.layers.len())?;
+        for (position, blob) in record.layers.iter().enumerate() {
+            self.unpack_layer(&config.rootfs.diff_ids, position, blob, &|| false)?;
+        }
+        self.sync_soon();
         Ok(())
     }
 

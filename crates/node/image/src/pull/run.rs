@@ -258,7 +258,7 @@ impl PullJob {
     async fn blocking<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
-        F: FnOnce(&Inner) -> T + Send + 'static,
+        F: FnOnce(&Arc<Inner>) -> T + Send + 'static,
     {
         let (inner, content) = (Arc::clone(&self.inner), Arc::clone(&self.content));
         let work = move || {

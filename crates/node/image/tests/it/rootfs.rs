@@ -127,5 +127,100 @@ async fn what_a_lease_needs_must_be_there() {
     let image = import(&test, "app:1", b"1").await;
     test.store.remove("app:1").await.unwrap();
     let refused = test.store.prepare_rootfs("c1", &image).await;
-    assert!(matches!(refused, Err(RootFsError::NoSnapshot(_))));
+    assert!(matches!(refused, Err(RootFsError::NoImage(_))));
+}
+
+/// Waits until the background has marked so many layers as synced.
+async fn synced(test: &TestStore, layers: usize) {
+    let marked = async {
+        while test.count("synced") < layers {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), marked)
+        .await
+        .expect("layers are synced");
+}
+
+#[tokio::test]
+async fn after_a_reboot_layers_that_were_not_synced_are_unpacked_again() {
+    let test = TestStore::new();
+    let image = import(&test, "app:1", b"whole").await;
+    import(&test, "other:1", b"2").await;
+    synced(&test, 2).await;
+    let before = test.store.prepare_rootfs("c1", &image).await.unwrap();
+    let mark = test
+        .directory
+        .path()
+        .join("synced")
+        .join(before.lowers[0].file_name().unwrap());
+    std::fs::remove_file(mark).unwrap();
+    std::fs::write(before.lowers[0].join("file"), b"torn").unwrap();
+    std::fs::write(test.directory.path().join("boot"), b"the boot before").unwrap();
+
+    let store = test.reopen();
+    assert_eq!(test.count("snapshots"), 1);
+    let after = store.prepare_rootfs("c2", &image).await.unwrap();
+    assert_eq!(after.lowers, before.lowers);
+    assert_eq!(std::fs::read(after.lowers[0].join("file")).unwrap(), b"whole");
+    synced(&test, 2).await;
+}
+
+#[tokio::test]
+async fn within_one_boot_a_layer_needs_no_mark() {
+    let test = TestStore::new();
+    import(&test, "app:1", b"1").await;
+    synced(&test, 1).await;
+    std::fs::remove_dir_all(test.directory.path().join("synced")).unwrap();
+    test.reopen();
+    assert_eq!(test.count("snapshots"), 1);
+    synced(&test, 1).await;
+}
+
+#[tokio::test]
+async fn a_tag_is_taken_from_its_own_image_only() {
+    let test = TestStore::new();
+    let first = import(&test, "app:1", b"1").await;
+    let second = import(&test, "app:2", b"1").await;
+    assert_eq!((first.id, first.manifest), (second.id, second.manifest));
+    test.store.remove("app:1").await.unwrap();
+    assert!(test.store.get("app:1").unwrap().is_none());
+    assert_eq!(
+        test.store.get("app:2").unwrap().unwrap().names,
+        ["docker.io/library/app:2"]
+    );
+    let unknown = test.store.remove("app:1").await.unwrap_err();
+    assert_eq!(unknown.to_string(), "no image \"app:1\" in the store");
+}
+
+#[tokio::test]
+async fn damaged_content_is_brought_again_and_hides_no_other_image() {
+    let test = TestStore::new();
+    let image = import(&test, "app:1", b"1").await;
+    let other = import(&test, "other:1", b"2").await;
+    let blobs = test.directory.path().join("blobs/sha256");
+    let damage = |name: String| {
+        let mut bytes = std::fs::read(blobs.join(&name)).unwrap();
+        *bytes.last_mut().unwrap() ^= 0x20;
+        std::fs::write(blobs.join(name), bytes).unwrap();
+    };
+    damage(image.id.hex());
+    let reopened = test.reopen();
+    assert_eq!(reopened.list().unwrap(), [other]);
+    let again = import(&test, "app:1", b"1").await;
+    assert_eq!(test.reopen().get("app:1").unwrap(), Some(again.clone()));
+
+    let snapshot = test
+        .store
+        .prepare_rootfs("c1", &again)
+        .await
+        .unwrap()
+        .lowers
+        .remove(0);
+    std::fs::remove_dir_all(&snapshot).unwrap();
+    damage(again.config.rootfs.diff_ids[0].hex());
+    let torn = test.store.prepare_rootfs("c2", &again).await.unwrap_err();
+    assert!(torn.to_string().starts_with("content has digest"), "{torn}");
+    import(&test, "app:1", b"1").await;
+    test.store.prepare_rootfs("c2", &again).await.unwrap();
 }
