@@ -131,6 +131,10 @@ impl Committer {
     fn admit(&mut self, group: &mut Vec<Waiting>) {
         let only_deletes = group.iter().all(|(txn, _)| txn.only_deletes());
         let low = self.shared.low_space.load(Ordering::Relaxed);
+        if low {
+            // Every deletion may have made enough garbage to go on.
+            self.shared.wake_keeper();
+        }
         if self.shared.poisoned().is_none()
             && (only_deletes || !low)
             && self.make_room(body_bytes(group), only_deletes)

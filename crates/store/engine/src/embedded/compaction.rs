@@ -86,22 +86,35 @@ fn due(segments: &Segments, segment_bytes: u64) -> Option<Victims> {
     })
 }
 
+/// What to read through on a full disk: as much as fits into `space`, those with the least to keep first. The log only
+/// from its beginning, even if that gains nothing yet: it becomes base, and then what comes after it can go.
 fn worthwhile(segments: &Segments, space: u64) -> Option<Victims> {
+    let sealed: Vec<_> = segments.sealed().cloned().collect();
+    let mut base: Vec<_> = segments
+        .base
+        .iter()
+        .filter(|s| s.garbage_bytes() > 0)
+        .cloned()
+        .collect();
+    let garbage: u64 = sealed
+        .iter()
+        .chain(&base)
+        .map(|segment| segment.garbage_bytes())
+        .sum();
+    // Less is not worth a rewrite after every deletion.
+    if garbage < space / 4 {
+        return None;
+    }
+    base.sort_by_key(|segment| segment.live_bytes());
     let mut left = space;
     let mut afford = |segment: &Arc<Segment>| {
         let fits = segment.live_bytes() <= left;
         left -= if fits { segment.live_bytes() } else { 0 };
         fits
     };
-    let log: Vec<_> = segments
-        .sealed()
-        .take_while(|segment| afford(segment))
-        .cloned()
-        .collect();
-    let with_garbage = segments.base.iter().filter(|segment| segment.garbage_bytes() > 0);
-    let base: Vec<_> = with_garbage.filter(|segment| afford(segment)).cloned().collect();
-    let gain = base.iter().chain(&log).any(|segment| segment.garbage_bytes() > 0);
-    gain.then_some(Victims { base, log })
+    let base: Vec<_> = base.into_iter().filter(|segment| afford(segment)).collect();
+    let log: Vec<_> = sealed.into_iter().take_while(|segment| afford(segment)).collect();
+    (!base.is_empty() || !log.is_empty()).then_some(Victims { base, log })
 }
 
 fn compact(shared: &Shared, victims: &Victims) -> Result<(), CompactionError> {

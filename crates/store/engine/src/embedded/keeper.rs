@@ -107,8 +107,9 @@ impl Keeper {
             .give_up(&*self.shared.disk)
             .map_err(KeepError::Reserve)?;
         compaction::compact_for_space(&self.shared)?;
-        self.hold_reserve()?;
+        // For deletions, even if the reserve cannot be held again.
         self.make_spare()?;
+        self.hold_reserve()?;
         self.shared.low_space.store(false, Ordering::Relaxed);
         tracing::info!("the datastore has space again");
         Ok(())
