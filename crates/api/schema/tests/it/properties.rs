@@ -64,7 +64,7 @@ fn grow_scalar(scalar: Scalar, choices: &mut Choices<'_>) -> Value {
         Scalar::String => choices
             .pick(&["", "a", "Pending", "10.0.0.1", "\u{2028}<é>"])
             .into(),
-        Scalar::Bool => Value::Bool(choices.next() % 2 == 0),
+        Scalar::Bool => Value::Bool(choices.next().is_multiple_of(2)),
         Scalar::Int32 | Scalar::Int64 => Value::Int(i64::from(choices.next()) - 100),
         Scalar::Float => Value::Float(f64::from(choices.next()) / 8.0),
         Scalar::Bytes => choices.pick(&["", "aGk=", "aGk", "aG\nk="]).into(),
