@@ -1,0 +1,199 @@
+//! From the parser's events to trees.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
+
+use super::YamlError;
+use super::scalar;
+use crate::json::MAX_DEPTH;
+use crate::quote::quote;
+use crate::value::{Key, Map, Value};
+
+/// How many nodes aliases may add to a document: more than any manifest has, and only a few megabytes.
+const MAX_ALIASED_NODES: usize = 100_000;
+
+pub(super) struct Reader<'a, 'd> {
+    parser: Parser<'a, StrInput<'a>>,
+    duplicates: &'d mut Vec<String>,
+    /// Finished nodes with an anchor, and how many nodes each holds.
+    anchors: HashMap<usize, (Value, usize)>,
+    aliased: usize,
+}
+
+/// One event with its line; scalars and tags owned.
+struct Item<'a> {
+    event: Event<'a>,
+    line: usize,
+}
+
+impl<'a, 'd> Reader<'a, 'd> {
+    pub(super) fn new(text: &'a str, duplicates: &'d mut Vec<String>) -> Self {
+        Self {
+            parser: Parser::new_from_str(text),
+            duplicates,
+            anchors: HashMap::new(),
+            aliased: 0,
+        }
+    }
+
+    /// The next document; `None` at the end of the stream.
+    pub(super) fn next_document(&mut self) -> Result<Option<Value>, YamlError> {
+        loop {
+            match self.next()?.map(|item| item.event) {
+                None | Some(Event::StreamEnd) => return Ok(None),
+                Some(Event::DocumentStart(_)) => break,
+                Some(_) => {}
+            }
+        }
+        self.anchors.clear();
+        self.aliased = 0;
+        let Some(first) = self.next()? else {
+            return Ok(None);
+        };
+        Ok(Some(self.node(first, 0)?.0))
+    }
+
+    fn next(&mut self) -> Result<Option<Item<'a>>, YamlError> {
+        match self.parser.next_event() {
+            None => Ok(None),
+            Some(Ok((event, span))) => Ok(Some(Item {
+                event,
+                line: span.start.line(),
+            })),
+            Some(Err(error)) => Err(syntax(&error)),
+        }
+    }
+
+    fn expect(&mut self) -> Result<Item<'a>, YamlError> {
+        self.next()?
+            .ok_or_else(|| YamlError::Content("unexpected end of stream".into()))
+    }
+
+    /// The node that starts with `item`, and how many nodes it holds.
+    fn node(&mut self, item: Item<'a>, depth: usize) -> Result<(Value, usize), YamlError> {
+        if depth > MAX_DEPTH {
+            return Err(YamlError::TooDeep);
+        }
+        let (value, nodes, anchor) = match item.event {
+            Event::Scalar(text, style, anchor, tag) => (
+                scalar::resolve(&text, style == ScalarStyle::Plain, tag.as_deref())?,
+                1,
+                anchor,
+            ),
+            Event::SequenceStart(anchor, _) => {
+                let (items, nodes) = self.sequence(depth)?;
+                (Value::Array(items), nodes, anchor)
+            }
+            Event::MappingStart(anchor, _) => {
+                let (members, nodes) = self.mapping(depth)?;
+                (Value::Object(members), nodes, anchor)
+            }
+            Event::Alias(anchor) => {
+                let (value, nodes) = self
+                    .anchors
+                    .get(&anchor)
+                    .ok_or_else(|| YamlError::Content("anchor value contains itself".into()))?;
+                self.aliased += nodes;
+                if self.aliased > MAX_ALIASED_NODES {
+                    return Err(YamlError::ExcessiveAliasing);
+                }
+                return Ok((value.clone(), *nodes));
+            }
+            _ => return Err(YamlError::Content("unexpected event".into())),
+        };
+        if anchor > 0 {
+            self.anchors.insert(anchor, (value.clone(), nodes));
+        }
+        Ok((value, nodes))
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<(Vec<Value>, usize), YamlError> {
+        let (mut items, mut nodes) = (Vec::new(), 1);
+        loop {
+            let item = self.expect()?;
+            if matches!(item.event, Event::SequenceEnd) {
+                return Ok((items, nodes));
+            }
+            let (value, inner) = self.node(item, depth + 1)?;
+            nodes += inner;
+            items.push(value);
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<(Map, usize), YamlError> {
+        let (mut members, mut nodes) = (Map::new(), 1);
+        loop {
+            let item = self.expect()?;
+            let line = item.line;
+            if matches!(item.event, Event::MappingEnd) {
+                return Ok((members, nodes));
+            }
+            let merges = is_merge(&item.event);
+            let (key, key_nodes) = self.node(item, depth + 1)?;
+            let next = self.expect()?;
+            let (value, value_nodes) = self.node(next, depth + 1)?;
+            nodes += key_nodes + value_nodes;
+            if merges {
+                self.merge(&mut members, value, line)?;
+            } else {
+                self.set(&mut members, key_text(&key)?, value, line);
+            }
+        }
+    }
+
+    fn set(&mut self, members: &mut Map, key: Key, value: Value, line: usize) {
+        if members.insert(&key, value).is_some() {
+            self.duplicates
+                .push(format!("line {line}: key {} already set in map", quote(&key)));
+        }
+    }
+
+    /// `<<: *base` or `<<: [*a, *b]`, of which the first wins.
+    fn merge(&mut self, members: &mut Map, value: Value, line: usize) -> Result<(), YamlError> {
+        let sources = match value {
+            Value::Array(items) => items,
+            one => vec![one],
+        };
+        for source in sources.into_iter().rev() {
+            let Value::Object(source) = source else {
+                return Err(YamlError::Content(
+                    "map merge requires map or sequence of maps as the value".into(),
+                ));
+            };
+            for (key, value) in source {
+                self.set(members, key, value, line);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn syntax(error: &ScanError) -> YamlError {
+    YamlError::Syntax {
+        line: error.marker().line(),
+        problem: error.info().to_owned(),
+    }
+}
+
+fn is_merge(event: &Event<'_>) -> bool {
+    let merge_tag = |tag: &Tag| tag.is_yaml_core_schema() && tag.suffix == "merge";
+    match event {
+        Event::Scalar(text, style, _, tag) => {
+            text == "<<" && tag.as_deref().map_or(*style == ScalarStyle::Plain, merge_tag)
+        }
+        _ => false,
+    }
+}
+
+/// The text that a key becomes in JSON.
+fn key_text(key: &Value) -> Result<Key, YamlError> {
+    Ok(match key {
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => key.to_string().into(),
+        Value::Null => return Err(YamlError::Content("unsupported map key of type: null".into())),
+        Value::Array(_) | Value::Object(_) => {
+            return Err(YamlError::Content(format!("invalid map key: {key}")));
+        }
+    })
+}
