@@ -69,6 +69,14 @@ struct Chain<V> {
 }
 
 impl<V> Chain<V> {
+    fn replace(&mut self, version: Version<V>) {
+        // Most chains stay short, and doubling would begin with four.
+        if self.older.len() < 4 {
+            self.older.reserve_exact(1);
+        }
+        self.older.push_back(std::mem::replace(&mut self.newest, version));
+    }
+
     /// The newest version at or before `revision`.
     fn at(&self, revision: Revision) -> Option<&Version<V>> {
         if self.newest.mod_revision <= revision {
@@ -116,6 +124,8 @@ pub(crate) struct Index<V> {
     live_keys: usize,
     /// Stored bytes of versions that are not the newest of their key, and of tombstones.
     superseded_bytes: u64,
+    /// Versions that the chains have room for, the newest apart.
+    older_slots: usize,
 }
 
 impl<V: StoredValue> Index<V> {
@@ -127,6 +137,7 @@ impl<V: StoredValue> Index<V> {
             revision: Revision::EMPTY_STORE,
             live_keys: 0,
             superseded_bytes: 0,
+            older_slots: 0,
         }
     }
 
@@ -151,9 +162,10 @@ impl<V: StoredValue> Index<V> {
         self.changes.len()
     }
 
-    /// Memory that history costs: one change and one version per remembered change.
+    /// Memory that history costs.
     pub(crate) fn history_index_bytes(&self) -> u64 {
-        (self.changes.len() * (size_of::<Change>() + size_of::<Version<V>>())) as u64
+        let (changes, versions) = (size_of::<Change>(), size_of::<Version<V>>());
+        (self.changes.len() * changes + self.older_slots * versions) as u64
     }
 
     /// The revision of the `n`-th oldest remembered change.
@@ -203,9 +215,9 @@ impl<V: StoredValue> Index<V> {
             if deleted {
                 self.superseded_bytes += version.value.size_bytes();
             }
-            chain
-                .older
-                .push_back(std::mem::replace(&mut chain.newest, version));
+            self.older_slots -= chain.older.capacity();
+            chain.replace(version);
+            self.older_slots += chain.older.capacity();
             None
         } else {
             if deleted {
@@ -254,15 +266,20 @@ impl<V: StoredValue> Index<V> {
             return;
         };
         let mut freed = 0;
+        self.older_slots -= chain.older.capacity();
         while let Some(front) = chain.older.front() {
-            let replaced = front.mod_revision < change.revision;
-            if !replaced && !(front.mod_revision == change.revision && front.deleted) {
+            let is_change = front.mod_revision == change.revision;
+            if front.mod_revision > change.revision || is_change && !front.deleted {
                 break;
             }
             freed += front.value.size_bytes();
             front.value.release();
             chain.older.pop_front();
         }
+        if chain.older.capacity() > 4 * chain.older.len() {
+            chain.older.shrink_to_fit();
+        }
+        self.older_slots += chain.older.capacity();
         let gone =
             chain.older.is_empty() && chain.newest.deleted && chain.newest.mod_revision <= change.revision;
         if gone {
@@ -373,9 +390,7 @@ impl<V: StoredValue> Index<V> {
         let chain = self.keys.get_mut(&key).expect("looked up above");
         match version.mod_revision.cmp(&chain.newest.mod_revision) {
             std::cmp::Ordering::Greater => {
-                chain
-                    .older
-                    .push_back(std::mem::replace(&mut chain.newest, version));
+                chain.replace(version);
             }
             std::cmp::Ordering::Equal => {
                 version.value.release();
@@ -427,6 +442,7 @@ impl<V: StoredValue> Index<V> {
             true
         });
         self.live_keys = live;
+        self.older_slots = self.keys.values().map(|chain| chain.older.capacity()).sum();
         self.superseded_bytes = superseded;
     }
 }

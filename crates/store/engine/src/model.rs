@@ -435,7 +435,7 @@ impl Default for HistoryPolicy {
     fn default() -> Self {
         Self {
             max_revisions: 100_000,
-            max_age: Duration::from_secs(3600),
+            max_age: Duration::from_hours(1),
             max_index_bytes: 16 << 20,
             max_value_bytes: 256 << 20,
         }

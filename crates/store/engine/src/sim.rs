@@ -382,9 +382,9 @@ impl Disk for SimDisk {
             return Err(broken());
         }
         let pending = std::mem::take(&mut inner.pending_names);
-        pending
-            .into_iter()
-            .for_each(|change| change.apply(&mut inner.durable_names));
+        for change in pending {
+            change.apply(&mut inner.durable_names);
+        }
         Ok(())
     }
 }

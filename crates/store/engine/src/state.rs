@@ -116,7 +116,9 @@ impl<V: StoredValue> State<V> {
     ) {
         let revision = {
             let mut inner = self.write();
-            changes.iter().for_each(|change| inner.apply(change));
+            for change in changes {
+                inner.apply(change);
+            }
             also(&mut inner);
             inner.trim(&self.policy, now);
             inner.index.revision()

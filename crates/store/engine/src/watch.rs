@@ -142,7 +142,7 @@ impl WatchStream {
                 biased;
                 received = live.queue.recv() => received,
                 // An error means the store is gone, and then the queue ends too.
-                Ok(_) = self.published.changed() => return Ok(()),
+                Ok(()) = self.published.changed() => return Ok(()),
             }
         } else {
             live.queue.recv().await

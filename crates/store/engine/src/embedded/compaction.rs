@@ -216,12 +216,11 @@ fn wanted<'a>(
         let place = Place::new(victim, at as u64, span);
         match inner.index.version_at(key, version.mod_revision) {
             Some(indexed) if indexed.value == place => wanted.push((key, version, Some(place))),
-            // Another copy is the one in use.
-            Some(_) => {}
             None if version.deleted && others < version.mod_revision.get() => {
-                wanted.push((key, version, None))
+                wanted.push((key, version, None));
             }
-            None => {}
+            // Forgotten, or another copy is the one in use.
+            Some(_) | None => {}
         }
     }
     Ok(wanted)

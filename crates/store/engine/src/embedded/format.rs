@@ -308,9 +308,9 @@ impl BatchWriter {
 
     fn words(&mut self, kind: u8, words: &[u64]) {
         self.buffer.push(kind);
-        words
-            .iter()
-            .for_each(|word| self.buffer.extend_from_slice(&word.to_le_bytes()));
+        for word in words {
+            self.buffer.extend_from_slice(&word.to_le_bytes());
+        }
     }
 
     /// Completes the batch. Answers its bytes, padded, and the link for the next one.

@@ -169,28 +169,24 @@ impl Salvage {
     fn take(&mut self, segment: &Arc<Segment>, store: StoreId, bytes: &[u8]) {
         let mut at = SEGMENT_HEADER_BYTES as usize;
         while at < bytes.len() {
-            match format::decode_batch(store, &bytes[at..]) {
-                Ok((header, body)) => {
-                    self.epoch = self.epoch.max(header.epoch);
-                    let taken = scan::take_batch(segment, at, &header, body);
-                    let end = at + format::padded(body.len());
-                    match taken {
-                        Ok(batch) => {
-                            self.versions.extend(batch.versions);
-                            self.controls.extend(batch.controls);
-                        }
-                        Err(_) => self.lose(segment, at, end),
+            if let Ok((header, body)) = format::decode_batch(store, &bytes[at..]) {
+                self.epoch = self.epoch.max(header.epoch);
+                let end = at + format::padded(body.len());
+                match scan::take_batch(segment, at, &header, body) {
+                    Ok(batch) => {
+                        self.versions.extend(batch.versions);
+                        self.controls.extend(batch.controls);
                     }
-                    at = end;
+                    Err(_) => self.lose(segment, at, end),
                 }
-                Err(_) => {
-                    let next = format::find_batch(store, bytes, at + 8).map_or(bytes.len(), |(next, _)| next);
-                    if bytes[at..next].iter().any(|byte| *byte != 0) || next < bytes.len() {
-                        self.lose(segment, at, next);
-                    }
-                    at = next;
-                }
+                at = end;
+                continue;
             }
+            let next = format::find_batch(store, bytes, at + 8).map_or(bytes.len(), |(next, _)| next);
+            if next < bytes.len() || bytes[at..next].iter().any(|byte| *byte != 0) {
+                self.lose(segment, at, next);
+            }
+            at = next;
         }
     }
 

@@ -362,7 +362,7 @@ async fn a_damaged_manifest_is_refused_and_can_be_repaired() {
 async fn leases_and_the_api_horizon_survive_a_restart_and_compaction() {
     let disk = SimDisk::new();
     let store = open(&disk).unwrap();
-    let hour = std::time::Duration::from_secs(3600);
+    let hour = std::time::Duration::from_hours(1);
     let lease = store.lease_grant(None, hour).await.unwrap();
     let gone = store.lease_grant(None, hour).await.unwrap();
     store.lease_revoke(gone).await.unwrap();

@@ -566,7 +566,7 @@ async fn an_acknowledged_change_is_queued_for_every_watch(kind: Kind) {
 async fn a_revoked_lease_takes_its_keys(kind: Kind) {
     let subject = Subject::new(kind);
     let store = &subject.store;
-    let lease = store.lease_grant(None, Duration::from_secs(60)).await.unwrap();
+    let lease = store.lease_grant(None, Duration::from_mins(1)).await.unwrap();
     assert_eq!(
         store.lease_grant(Some(lease), Duration::from_secs(1)).await,
         Err(LeaseError::Exists(lease))
@@ -613,8 +613,8 @@ async fn an_expired_lease_takes_its_keys(kind: Kind) {
 async fn a_lease_kept_alive_lives(kind: Kind) {
     let subject = Subject::new(kind);
     let store = &subject.store;
-    let kept = store.lease_grant(None, Duration::from_secs(3600)).await.unwrap();
-    assert_eq!(store.lease_keep_alive(kept).await, Ok(Duration::from_secs(3600)));
+    let kept = store.lease_grant(None, Duration::from_hours(1)).await.unwrap();
+    assert_eq!(store.lease_keep_alive(kept).await, Ok(Duration::from_hours(1)));
     store
         .txn(Txn::new().put_with_lease("a", "1", kept))
         .await
@@ -625,7 +625,7 @@ async fn a_lease_kept_alive_lives(kind: Kind) {
 async fn a_key_put_anew_leaves_its_lease(kind: Kind) {
     let subject = Subject::new(kind);
     let store = &subject.store;
-    let lease = store.lease_grant(None, Duration::from_secs(60)).await.unwrap();
+    let lease = store.lease_grant(None, Duration::from_mins(1)).await.unwrap();
     store
         .txn(Txn::new().put_with_lease("a", "1", lease))
         .await
