@@ -119,13 +119,17 @@ fn place(document: &mut Value, path: &str, value: Value, op: &str) -> Result<(),
             "{op} operation does not apply: doc is missing destination path: {path}"
         ))
     })?;
-    add(parent, &key, value).map_err(|why| format!("error in {op} for path: '{path}': {why}"))
+    add(parent, &key, value).map_err(|why| match op {
+        "copy" => format!("error while adding value during copy: {why}"),
+        _ => format!("error in {op} for path: '{path}': {why}"),
+    })
 }
 
 fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     if path.is_empty() {
         if value.as_array().is_none() && value.as_object().is_none() {
-            return Err("replace operation value must be object or array".into());
+            // The odd end is upstream's.
+            return Err("replace operation value must be object or array: %!w(<nil>)".into());
         }
         *document = value;
         return Ok(());
@@ -279,7 +283,11 @@ fn add(container: Container<'_>, key: &str, value: Value) -> Result<(), String> 
         Container::Array(items) if key == "-" => items.push(value),
         Container::Array(items) => {
             // One more place than there are items: adding at the end is allowed.
-            let at = index(key, items.len() + 1)?;
+            let proper = |why: String| match key.parse::<i64>() {
+                Ok(_) => why,
+                Err(_) => format!("value was not a proper array index: '{key}': {why}"),
+            };
+            let at = index(key, items.len() + 1).map_err(proper)?;
             items.insert(at, value);
         }
     }

@@ -48,11 +48,12 @@ impl FieldSelector {
                     "invalid selector: '{text}'; can't understand '{term}'"
                 )));
             };
-            requirements.push(FieldRequirement {
-                field: field.into(),
-                equals,
-                value: unescape(value)?,
-            });
+            let value = unescape(value)?;
+            // `=` alone asks for nothing.
+            if !(field.is_empty() && value.is_empty()) {
+                let field = field.into();
+                requirements.push(FieldRequirement { field, equals, value });
+            }
         }
         Ok(Self { requirements })
     }
