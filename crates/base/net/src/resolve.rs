@@ -78,6 +78,9 @@ impl Resolver {
         if let Ok(address) = literal.parse() {
             return Ok(vec![address]);
         }
+        if is_invalid(host) {
+            return Err(ResolveError::NoSuchHost(host.to_owned()));
+        }
         let (hosts, conf) = self.read()?;
         if let Some(addresses) = hosts.lookup(host) {
             return Ok(addresses);
@@ -99,6 +102,12 @@ impl Resolver {
             }
         }
     }
+}
+
+/// The domain that exists nowhere, and that no server is to be asked for (RFC 6761).
+fn is_invalid(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("invalid")
 }
 
 async fn query(host: &str, conf: &ResolvConf) -> Result<Vec<IpAddr>, ResolveError> {

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::blobs::{Blobs, TemporaryPath};
 
 const LEASE: &str = "lease.json";
+const EMPTY: &str = "empty";
 const KEY_LENGTH_MAX: usize = 128;
 
 /// What overlayfs is mounted from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootFs {
-    /// Read-only layers, top first. Empty for an image without layers: then `upper` alone is the root.
+    /// Read-only layers, top first; an image without layers has one that is empty.
     pub lowers: Vec<PathBuf>,
     pub upper: PathBuf,
     pub work: PathBuf,
@@ -81,6 +82,12 @@ impl RootFileSystems {
         lowers: Vec<PathBuf>,
     ) -> Result<RootFs, RootFsError> {
         let target = self.path(key)?;
+        // An overlay needs a lower directory.
+        let lowers = if lowers.is_empty() {
+            vec![target.join(EMPTY)]
+        } else {
+            lowers
+        };
         let rootfs = RootFs {
             lowers,
             upper: target.join("upper"),
@@ -100,7 +107,8 @@ impl RootFileSystems {
             }
         }
         let staging = self.blobs.temporary();
-        fill(&staging, &lease, rootfs.lowers.first().map(PathBuf::as_path)).map_err(at(staging.path()))?;
+        let top = rootfs.lowers.first().filter(|_| !chain.is_empty());
+        fill(&staging, &lease, top.map(PathBuf::as_path)).map_err(at(staging.path()))?;
         fs::rename(staging.path(), &target).map_err(at(&target))?;
         Ok(rootfs)
     }
@@ -153,9 +161,12 @@ fn fill(staging: &TemporaryPath, lease: &Lease, top: Option<&Path>) -> io::Resul
     let upper = staging.path().join("upper");
     private(&upper)?;
     // What a container sees as the attributes of `/` are those of the upper directory.
-    let (mode, owner) = match top.map(fs::metadata).transpose()? {
-        Some(metadata) => (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid())),
-        None => (0o755, (0, 0)),
+    let (mode, owner) = if let Some(top) = top {
+        let metadata = fs::metadata(top)?;
+        (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()))
+    } else {
+        private(&staging.path().join(EMPTY))?;
+        (0o755, (0, 0))
     };
     std::os::unix::fs::chown(&upper, Some(owner.0), Some(owner.1))?;
     fs::set_permissions(&upper, fs::Permissions::from_mode(mode))?;

@@ -206,4 +206,7 @@ async fn a_name_that_cannot_be_asked_for_is_refused() {
     let resolver = resolver(&[], &[]);
     let error = resolver.lookup(&"x".repeat(80)).await.unwrap_err();
     assert!(matches!(error, ResolveError::Name(_)));
+    // Without a server to ask, only a name that is never asked for gets this answer.
+    let error = resolver.lookup("registry.invalid").await.unwrap_err();
+    assert!(matches!(error, ResolveError::NoSuchHost(_)));
 }
