@@ -1,6 +1,6 @@
 //! The tracking of creates, updates and patches other than apply.
 
-use cloudeck_machinery::{Key, Value};
+use cloudeck_machinery::{Key, Map, Value};
 use cloudeck_schema::TypeRef;
 
 use crate::fieldset::FieldSet;
@@ -149,26 +149,8 @@ pub(super) fn strip(fields: &mut FieldSet) {
 /// stored record back, so that the write is seen to change nothing. Returns whether it did.
 pub fn keep_times_of_no_change(old: &Value, new: &mut Value) -> bool {
     let path = ["metadata", "managedFields"];
-    let record = |tree: &Value| {
-        tree.at(&path)
-            .and_then(Value::as_array)
-            .map(<[Value]>::to_vec)
-            .unwrap_or_default()
-    };
-    let (old_record, new_record) = (record(old), record(new));
-    let without_time = |entry: &Value| {
-        let mut entry = entry.clone();
-        entry.remove_at(&["time"]);
-        entry
-    };
-    let find = |entry: &Value| {
-        let entry = without_time(entry);
-        old_record.iter().any(|other| without_time(other) == entry)
-    };
-    if old_record.len() != new_record.len() || !new_record.iter().all(find) {
-        return false;
-    }
-    if !same_but_record(old, new) {
+    let (stored, record) = (old.items_at(&path), new.items_at(&path));
+    if stored == record || !same_but_record(old, new) || !same_but_times(stored, record) {
         return false;
     }
     if let Some(stored) = old.at(&path) {
@@ -177,26 +159,32 @@ pub fn keep_times_of_no_change(old: &Value, new: &mut Value) -> bool {
     true
 }
 
+/// Entries are sorted by time, so that a new time may move one.
+fn same_but_times(left: &[Value], right: &[Value]) -> bool {
+    let same = |left: &Value, right: &Value| match (left, right) {
+        (Value::Object(left), Value::Object(right)) => equal_without(left, right, &["time"]),
+        _ => false,
+    };
+    left.len() == right.len()
+        && right
+            .iter()
+            .all(|entry| left.iter().any(|other| same(other, entry)))
+}
+
 fn same_but_record(old: &Value, new: &Value) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return false;
     };
-    let metadata = |name: &str| name == "managedFields" || name == "resourceVersion";
-    let ours = |map: &cloudeck_machinery::Map| -> Vec<(Key, Value)> {
-        let members = map
-            .get("metadata")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flat_map(cloudeck_machinery::Map::iter);
-        members
-            .filter(|(name, _)| !metadata(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+    let metadata = |map| Map::get(map, "metadata").and_then(Value::as_object);
+    let (Some(old_metadata), Some(new_metadata)) = (metadata(old), metadata(new)) else {
+        return false;
     };
-    old.len() == new.len()
-        && old
-            .iter()
-            .zip(new.iter())
-            .all(|((a, old), (b, new))| a == b && (a == "metadata" || old == new))
-        && ours(old) == ours(new)
+    equal_without(old_metadata, new_metadata, &["managedFields", "resourceVersion"])
+        && equal_without(old, new, &["metadata"])
+}
+
+/// Whether two maps are equal but for some members.
+fn equal_without(left: &Map, right: &Map, but: &[&str]) -> bool {
+    let kept = |(name, _): &(&Key, &Value)| !but.contains(&name.as_str());
+    left.iter().filter(kept).eq(right.iter().filter(kept))
 }
