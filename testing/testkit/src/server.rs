@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use cloudeck_apiserver::http::{self, EdgeConfig, EdgeHandle};
+use cloudeck_apiserver::http::{self, EdgeConfig, EdgeHandle, TlsNodes};
 use cloudeck_apiserver::{Config, Server};
 use cloudeck_auth::{Authenticator, LocalIdentity};
 use cloudeck_client::Client;
@@ -117,10 +117,15 @@ fn edge_config(server: &Server, pki: &ClusterPki) -> anyhow::Result<EdgeConfig> 
     let clients = ClientVerifier::new(pki.client_authority.certificate())?;
     let front_proxies = ClientVerifier::new(pki.front_proxy_authority.certificate())?;
     let authenticator = Arc::new(Authenticator::new(clients, front_proxies, server.tokens()));
+    let authority = pki.serving_authority.certificate_pem();
+    let nodes = cloudeck_pki::client_config(authority, Some(&pki.kubelet_client), &[b"http/1.1"])?;
+    let nodes = Arc::new(TlsNodes::new(nodes));
+    let metrics = Registry::new();
     Ok(EdgeConfig {
         tls,
         authenticator,
-        metrics: Registry::new(),
+        nodes,
+        metrics,
     })
 }
 

@@ -9,6 +9,8 @@ mod connection;
 mod documents;
 mod exchange;
 mod negotiate;
+mod node;
+mod node_target;
 mod partial;
 mod path;
 mod table;
@@ -23,11 +25,15 @@ use tokio::net::TcpListener;
 
 use crate::server::Server;
 
+pub use node::{NodeDialer, NodeStream, TlsNodes};
+
 /// What the edge needs besides the server.
 pub struct EdgeConfig {
     /// From `cloudeck_pki::server_config`; asks for client certificates.
     pub tls: Arc<rustls::ServerConfig>,
     pub authenticator: Arc<Authenticator>,
+    /// How node agents are reached.
+    pub nodes: Arc<dyn NodeDialer>,
     /// What `/metrics` shows.
     pub metrics: cloudeck_telemetry::Registry,
 }

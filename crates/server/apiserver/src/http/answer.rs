@@ -42,6 +42,15 @@ pub(crate) fn whole(status: u16, bytes: Bytes, yaml: bool) -> Response<EdgeBody>
     of_type(status, EdgeBody::Full(bytes), content_type)
 }
 
+/// Plain text.
+pub(crate) fn text(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
+    of_type(
+        200,
+        EdgeBody::Full(bytes.into()),
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    )
+}
+
 pub(crate) fn of_type(status: u16, body: EdgeBody, content_type: HeaderValue) -> Response<EdgeBody> {
     let mut response = Response::new(body);
     *response.status_mut() = code(status);
@@ -137,6 +146,5 @@ fn skipped(view: &View) -> usize {
 
 fn to_yaml(bytes: &[u8]) -> Bytes {
     let tree = json::parse(bytes).unwrap_or(Value::Null);
-    // JSON is YAML; the block style comes with the writer in `cloudeck_machinery`.
-    json::to_vec(&tree).into()
+    cloudeck_machinery::yaml::write(&tree).into()
 }

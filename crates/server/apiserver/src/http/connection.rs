@@ -48,6 +48,11 @@ impl Edge {
 }
 
 impl Edge {
+    /// Where tasks of single requests run.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// Resolves when the edge is to stop.
     pub(crate) async fn stopping(&self) {
         self.scope.shutdown_requested().await;

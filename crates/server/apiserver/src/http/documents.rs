@@ -5,7 +5,7 @@ use cloudeck_machinery::{Status, json, value};
 use cloudeck_schema::discovery;
 use http::{HeaderValue, Method, Request, Response};
 
-use super::answer;
+use super::answer::{self, text};
 use super::body::EdgeBody;
 use super::connection::Edge;
 use super::negotiate;
@@ -40,10 +40,6 @@ pub(crate) fn answer<B>(edge: &Edge, request: &Request<B>) -> Result<Response<Ed
 
 fn json_document(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
     answer::whole(200, bytes.into(), false)
-}
-
-fn text(text: impl Into<Bytes>) -> Response<EdgeBody> {
-    answer::of_type(200, EdgeBody::Full(text.into()), TEXT)
 }
 
 /// The release that the API is level with.

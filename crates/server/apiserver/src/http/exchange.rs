@@ -18,7 +18,7 @@ use super::body::EdgeBody;
 use super::connection::Edge;
 use super::negotiate::{self, Shape};
 use super::path::{self, ResourceTarget, Target};
-use super::{documents, watch};
+use super::{documents, node, watch};
 
 /// The largest request body, as upstream.
 const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -91,6 +91,9 @@ async fn resource(
     mut target: ResourceTarget,
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Status> {
+    if node::concerns(&target.request) {
+        return node::answer(edge, &user, &target, request).await;
+    }
     let (parts, incoming) = request.into_parts();
     let agent = parts
         .headers

@@ -2,7 +2,7 @@
 
 use cloudeck_client::{Body, ContentType};
 use cloudeck_machinery::object::split_api_version;
-use cloudeck_machinery::{Cause, CauseType, Reason, Status, Value, json};
+use cloudeck_machinery::{Cause, CauseType, Reason, Status, Value, json, yaml};
 use cloudeck_schema::TypeRef;
 
 use super::Call;
@@ -55,13 +55,11 @@ pub(crate) fn refine(
     normalise(tree, expected)
 }
 
-/// What strict decoding would complain of.
+/// What strict decoding would complain of; `duplicates` come from [`parse`].
 pub(crate) fn complaints(tree: &Value, expected: Expected<'_>, duplicates: &[String]) -> Vec<String> {
     let unknown = cloudeck_schema::unknown_fields(expected.ty, tree);
     let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
-    unknown
-        .chain(duplicates.iter().map(|path| format!("duplicate field {path:?}")))
-        .collect()
+    unknown.chain(duplicates.iter().cloned()).collect()
 }
 
 /// Refuses, warns or stays silent, as `fieldValidation` says.
@@ -110,18 +108,30 @@ fn unhandled(expected: Expected<'_>, why: &str) -> Status {
     ))
 }
 
+/// A body's tree. Appends a complaint for every repeated key.
 pub(crate) fn parse(
     body: &Body,
     expected: Expected<'_>,
     duplicates: &mut Vec<String>,
 ) -> Result<Value, Status> {
     let unrecognised = |why: String| {
+        let kind = expected.kind;
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
-            expected.kind
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why}"
         ))
     };
     match body.content_type {
+        ContentType::Yaml | ContentType::ApplyPatch if !looks_like_json(&body.bytes) => {
+            let mut lines = Vec::new();
+            let tree = yaml::parse_reporting(&body.bytes, &mut lines)
+                .map_err(|error| unrecognised(error.to_string()))?;
+            duplicates.extend(
+                lines
+                    .iter()
+                    .map(|line| format!("yaml: unmarshal errors:\n  {line}")),
+            );
+            Ok(tree)
+        }
         ContentType::Protobuf => {
             let (meta, mut tree) = cloudeck_schema::protobuf::decode_envelope(&body.bytes)
                 .map_err(|error| Status::bad_request(error.to_string()))?;
@@ -129,8 +139,16 @@ pub(crate) fn parse(
             tree.set_at(&["kind"], meta.kind.as_str());
             Ok(tree)
         }
-        _ => json::parse_reporting(&body.bytes, duplicates).map_err(|error| unrecognised(error.to_string())),
+        _ => parse_json(&body.bytes, duplicates).map_err(|error| unrecognised(error.to_string())),
     }
+}
+
+/// JSON. Appends a complaint for every repeated key.
+pub(crate) fn parse_json(bytes: &[u8], duplicates: &mut Vec<String>) -> Result<Value, json::JsonError> {
+    let mut paths = Vec::new();
+    let tree = json::parse_reporting(bytes, &mut paths)?;
+    duplicates.extend(paths.iter().map(|path| format!("duplicate field {path:?}")));
+    Ok(tree)
 }
 
 pub(crate) fn looks_like_json(bytes: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, apply.
 
 use cloudeck_client::{Body, ContentType, Response};
-use cloudeck_machinery::{Reason, Status, Value, json};
+use cloudeck_machinery::{Reason, Status, Value};
 use cloudeck_patch::{json_patch, merge_patch};
 
 use super::decode::{self, Expected};
@@ -38,7 +38,7 @@ impl Patch {
             ));
         }
         let mut duplicates = Vec::new();
-        let tree = json::parse_reporting(&body.bytes, &mut duplicates)
+        let tree = decode::parse_json(&body.bytes, &mut duplicates)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
         Ok(Self {
             content_type: body.content_type,

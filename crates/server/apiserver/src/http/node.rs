@@ -1,0 +1,307 @@
+//! Requests that a node agent answers: logs, exec, the node proxy.
+//!
+//! The API server authenticates, authorises and admits, then passes the bytes through under its own client
+//! certificate. A WebSocket is passed through as it is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloudeck_admission::Operation;
+use cloudeck_auth::{Attributes, Authorizer as _, UserInfo, forbidden};
+use cloudeck_client::transport::BoxFuture;
+use cloudeck_client::{Request as ApiRequest, Verb};
+use cloudeck_machinery::{Object, Reason, Status, Value};
+use futures_util::stream;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::answer;
+use super::body::EdgeBody;
+use super::connection::Edge;
+use super::node_target::{self, NodeTarget};
+use super::path::ResourceTarget;
+use crate::registry::{Call, admit};
+use crate::subresource::unserved;
+
+/// How long a node may take to accept a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to a node agent.
+pub trait NodeStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> NodeStream for T {}
+
+/// Opens connections to node agents. Implementations: [`TlsNodes`], and whatever a test puts in a node's place.
+pub trait NodeDialer: Send + Sync {
+    /// Connects to `address` (an IP address or a name that is one) at `port`.
+    fn dial<'a>(
+        &'a self,
+        address: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, std::io::Result<Pin<Box<dyn NodeStream>>>>;
+}
+
+/// Reaches nodes over TLS.
+pub struct TlsNodes {
+    connector: tokio_rustls::TlsConnector,
+}
+
+impl TlsNodes {
+    /// `config` trusts the authority of serving certificates and shows the API server's client certificate.
+    pub fn new(config: Arc<rustls::ClientConfig>) -> Self {
+        Self {
+            connector: config.into(),
+        }
+    }
+}
+
+impl NodeDialer for TlsNodes {
+    fn dial<'a>(
+        &'a self,
+        address: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, std::io::Result<Pin<Box<dyn NodeStream>>>> {
+        Box::pin(async move {
+            let invalid =
+                |_| std::io::Error::new(std::io::ErrorKind::InvalidInput, "the node has no IP address");
+            let ip: std::net::IpAddr = address.parse().map_err(invalid)?;
+            let stream = TcpStream::connect((ip, port)).await?;
+            stream.set_nodelay(true)?;
+            let stream = self
+                .connector
+                .connect(ServerName::IpAddress(ip.into()), stream)
+                .await?;
+            Ok(Box::pin(stream) as Pin<Box<dyn NodeStream>>)
+        })
+    }
+}
+
+/// Whether a node agent answers this request.
+pub(crate) fn concerns(request: &ApiRequest) -> bool {
+    let resource = &request.resource;
+    resource.group.is_empty()
+        && match resource.resource.as_str() {
+            "pods" => matches!(
+                request.subresource.as_str(),
+                "log" | "exec" | "attach" | "portforward" | "proxy"
+            ),
+            "nodes" | "services" => request.subresource == "proxy",
+            _ => false,
+        }
+}
+
+pub(crate) async fn answer(
+    edge: &Arc<Edge>,
+    user: &Arc<UserInfo>,
+    target: &ResourceTarget,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let core = &edge.server.core;
+    let api = &target.request;
+    core.authorize(user, api)?;
+    match (api.resource.resource.as_str(), api.subresource.as_str()) {
+        ("pods", "log") => {
+            let pod = find(edge, api)?;
+            match node_target::log(core, &pod, &target.query)? {
+                None => Ok(answer::text(Bytes::new())),
+                Some(node) => pass(edge, &node, request).await,
+            }
+        }
+        ("pods", "exec") => {
+            authorize_create(edge, user, api)?;
+            let pod = find(edge, api)?;
+            admit_connect(edge, user, api)?;
+            let node = node_target::exec(core, &pod, &target.query)?;
+            if !is_websocket(request.headers()) {
+                return Err(Status::bad_request(
+                    "exec is served over WebSocket only (v5.channel.k8s.io, v4.channel.k8s.io)",
+                ));
+            }
+            pass(edge, &node, request).await
+        }
+        ("nodes", "proxy") => {
+            let node = find(edge, api)?;
+            let query = request.uri().query().unwrap_or_default();
+            let node = node_target::proxy(&node.tree(), &api.name, &target.rest, query)?;
+            pass(edge, &node, request).await
+        }
+        (resource, other) => Err(unserved(&format!("{resource}/{other}"))),
+    }
+}
+
+fn find(edge: &Edge, api: &ApiRequest) -> Result<Arc<Object>, Status> {
+    let kind = edge.server.core.stored("", &api.resource.resource);
+    kind.cache
+        .get(&api.namespace, &api.name)
+        .ok_or_else(|| Status::not_found("", &api.resource.resource, &api.name))
+}
+
+/// A WebSocket begins with GET, but running a command is no reading: whoever execs needs `create`, as upstream.
+fn authorize_create(edge: &Edge, user: &UserInfo, api: &ApiRequest) -> Result<(), Status> {
+    let attributes = Attributes::resource(user, "create", "", "pods")
+        .under(&api.subresource)
+        .in_namespace(&api.namespace)
+        .of(&api.name);
+    let decision = edge.server.core.authorizer.authorize(&attributes);
+    if decision.is_allowed() {
+        Ok(())
+    } else {
+        Err(forbidden(&attributes, &decision.reason))
+    }
+}
+
+fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> Result<(), Status> {
+    let mut connect = api.clone();
+    connect.verb = Verb::Create;
+    let view = edge.server.core.view(&connect)?;
+    let mut call = Call {
+        core: &edge.server.core,
+        user,
+        agent: "",
+        request: &connect,
+        view,
+        warnings: Vec::new(),
+    };
+    admit::validate(&mut call, Operation::Connect, &Value::Null, None)
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    text(header::UPGRADE).eq_ignore_ascii_case("websocket")
+        && text(header::CONNECTION).to_ascii_lowercase().contains("upgrade")
+}
+
+/// Passes the request to the node and its answer back.
+async fn pass(
+    edge: &Arc<Edge>,
+    node: &NodeTarget,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, edge.config.nodes.dial(&node.address, node.port)).await;
+    let stream = match dialled {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(unreachable(node, &error)),
+        Err(elapsed) => return Err(unreachable(node, &elapsed)),
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| unreachable(node, &error))?;
+    edge.scope().spawn_until_shutdown("node-connection", async move {
+        // Its end is seen in the answer's body.
+        let _ = connection.with_upgrades().await;
+    });
+    let (parts, body) = request.into_parts();
+    let websocket = is_websocket(&parts.headers);
+    let outgoing = outgoing(node, &parts, body, websocket).await?;
+    let answer = sender
+        .send_request(outgoing)
+        .await
+        .map_err(|error| unreachable(node, &error))?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && websocket {
+        return Ok(splice(edge, parts, answer));
+    }
+    Ok(relay(answer, sender))
+}
+
+fn unreachable(node: &NodeTarget, error: &dyn std::fmt::Display) -> Status {
+    let NodeTarget {
+        address, port, path, ..
+    } = node;
+    Status::new(
+        Reason::InternalError,
+        format!("Internal error occurred: error dialing backend: https://{address}:{port}{path}: {error}"),
+    )
+}
+
+async fn outgoing(
+    node: &NodeTarget,
+    parts: &Parts,
+    body: Incoming,
+    websocket: bool,
+) -> Result<Request<Full<Bytes>>, Status> {
+    let bytes = if parts.method == Method::GET {
+        Bytes::new()
+    } else {
+        body.collect()
+            .await
+            .map_err(|error| Status::bad_request(error.to_string()))?
+            .to_bytes()
+    };
+    let mut request = Request::builder().method(parts.method.clone()).uri(&node.path);
+    if let Some(headers) = request.headers_mut() {
+        for (name, value) in &parts.headers {
+            if passes(name, websocket) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+    request
+        .header(header::HOST, format!("{}:{}", node.address, node.port))
+        .body(Full::new(bytes))
+        .map_err(Status::internal)
+}
+
+/// Credentials stay here; the connection is ours, unless it is to become a WebSocket.
+fn passes(name: &HeaderName, websocket: bool) -> bool {
+    match *name {
+        header::AUTHORIZATION | header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING => false,
+        header::CONNECTION | header::UPGRADE => websocket,
+        _ => !name.as_str().starts_with("x-remote-") && !name.as_str().starts_with("impersonate-"),
+    }
+}
+
+/// Joins the client's connection with the node's.
+fn splice(edge: &Edge, parts: Parts, mut answer: Response<Incoming>) -> Response<EdgeBody> {
+    let node = hyper::upgrade::on(&mut answer);
+    let client = parts.extensions.get::<hyper::upgrade::OnUpgrade>().cloned();
+    let mut response = Response::new(EdgeBody::Full(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = answer.headers().clone();
+    edge.scope().spawn_until_shutdown("exec", async move {
+        let Some(client) = client else {
+            return;
+        };
+        if let (Ok(client), Ok(node)) = (client.await, node.await) {
+            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+            // Either side may simply go away.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut node).await;
+        }
+    });
+    response
+}
+
+/// Streams the node's answer on. The sender lives as long as the stream: without it the connection would close.
+fn relay(
+    answer: Response<Incoming>,
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+) -> Response<EdgeBody> {
+    let (parts, body) = answer.into_parts();
+    let stream = stream::unfold((body, sender), |(mut body, sender)| async move {
+        loop {
+            let frame = body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                return Some((data, (body, sender)));
+            }
+        }
+    });
+    let mut response = Response::new(EdgeBody::Stream(Box::pin(stream)));
+    *response.status_mut() = parts.status;
+    if let Some(content_type) = parts.headers.get(header::CONTENT_TYPE) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    response
+}
