@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use cloudeck_net::route::{LOOPBACK_INDEX, LinkChange, MacAddress, RouteSpec, RouteTarget, VethSpec};
 use cloudeck_net::{Ipv4Cidr, NetNamespace, RouteSocket};
-use cloudeck_network::{AttachRequest, NetworkConfig, PodAddress, PodNetwork};
+use cloudeck_network::{AttachRequest, NetworkConfig, PodAddress};
+
+pub use cloudeck_network::PodNetwork;
 use tempfile::TempDir;
 
 /// The node's address towards the outside.

@@ -134,6 +134,9 @@ impl NetlinkSocket {
         &mut self,
         requests: Requests,
     ) -> Result<Vec<Result<(), NetlinkError>>, NetlinkError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
         let sent = self.send(requests.acknowledged())?;
         let mut outcomes: Vec<Option<Result<(), NetlinkError>>> = (0..sent.count).map(|_| None).collect();
         while outcomes.iter().any(Option::is_none) {

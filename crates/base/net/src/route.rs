@@ -141,6 +141,13 @@ impl RouteSocket {
         self.execute(requests)
     }
 
+    /// Removes all devices of a group at once, which takes no longer than one. Refused with `ENODEV` if there is none.
+    pub fn delete_group(&mut self, group: u32) -> Result<(), NetlinkError> {
+        let mut requests = Requests::new();
+        request::delete_group(&mut requests, group);
+        self.execute(requests)
+    }
+
     /// Puts an address on a device; `scope` is one of `RT_SCOPE_*`.
     pub fn add_address(
         &mut self,

@@ -25,6 +25,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) alias: &'a str,
     pub(crate) node_ip: Ipv4Addr,
     pub(crate) mtu_bytes: u32,
+    /// Whether the kernel knows IPv6, so that the devices must be kept from taking addresses: the pod network is IPv4
+    /// only, and its rules would not see what passes between link-local addresses of pods and the host.
+    pub(crate) ipv6: bool,
 }
 
 impl Plan<'_> {
@@ -85,6 +88,10 @@ impl Plan<'_> {
             up: true,
             ..LinkChange::default()
         };
+        let own_up = LinkChange {
+            no_ipv6_address: self.ipv6,
+            ..up
+        };
         let scope = libc::RT_SCOPE_UNIVERSE;
         let to_gateway = RouteSpec {
             destination: host_range(GATEWAY),
@@ -107,7 +114,7 @@ impl Plan<'_> {
                 prefix: 32,
                 scope,
             })
-            .change_link(link_index, &up)
+            .change_link(link_index, &own_up)
             .add_permanent_neighbour(link_index, GATEWAY, mac(self.pod_uid, "host"))
             .add_route(&to_gateway)
             .add_route(&default);
@@ -126,6 +133,7 @@ impl Plan<'_> {
         let open = LinkChange {
             up: true,
             route_localnet: Some(true),
+            no_ipv6_address: self.ipv6,
             ..LinkChange::default()
         };
         let finished = LinkChange {
@@ -155,9 +163,37 @@ pub(crate) fn remove_link(host: &mut RouteSocket, link: &str) -> Result<(), Netl
     let Some(found) = host.link_named(link)? else {
         return Ok(());
     };
-    match host.delete_link(found.index) {
+    unless_gone(host.delete_link(found.index))
+}
+
+/// Marks links for [`remove_marked`], which is quick.
+pub(crate) fn mark_for_removal(
+    host: &mut RouteSocket,
+    links: impl IntoIterator<Item = u32>,
+    group: u32,
+) -> Result<(), NetlinkError> {
+    let mut requests = Requests::new();
+    for index in links {
+        requests.change_link(
+            index,
+            &LinkChange {
+                group: Some(group),
+                ..LinkChange::default()
+            },
+        );
+    }
+    host.execute_each(requests)?.into_iter().try_for_each(unless_gone)
+}
+
+/// Removes all marked links. Waits for the kernel's readers once, some 20 ms, however many there are.
+pub(crate) fn remove_marked(host: &mut RouteSocket, group: u32) -> Result<(), NetlinkError> {
+    unless_gone(host.delete_group(group))
+}
+
+fn unless_gone(done: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match done {
         Err(error) if error.refusal() == Some(Errno::NODEV) => Ok(()),
-        removed => removed,
+        done => done,
     }
 }
 

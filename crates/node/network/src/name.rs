@@ -44,6 +44,11 @@ impl InstanceNames {
         format!("{}{}", self.link_prefix(), letters(hash(pod_uid.as_bytes()), 8))
     }
 
+    /// The group of links that are about to be removed; never the default group.
+    pub(crate) fn removal_group(&self) -> u32 {
+        hash(self.instance.as_bytes()) as u32 | 0x4000_0000
+    }
+
     /// What a finished link carries.
     pub(crate) fn alias(&self, pod_uid: &str, address: Ipv4Addr) -> String {
         format!("{ALIAS_PREFIX}:{}:{pod_uid}:{address}", self.instance)

@@ -16,6 +16,9 @@ use crate::ipam::Pool;
 use crate::name::{self, InstanceNames};
 use crate::record;
 
+/// There in a kernel that knows IPv6.
+const IPV6: &str = "/proc/sys/net/ipv6";
+
 /// Connects pods. Cheap to clone; clones are the same network.
 #[derive(Debug, Clone)]
 pub struct PodNetwork {
@@ -29,6 +32,9 @@ struct Inner {
     mtu_bytes: u32,
     state: Mutex<State>,
     host: Mutex<RouteSocket>,
+    /// Removes links.
+    reaper: Mutex<RouteSocket>,
+    ipv6: bool,
 }
 
 #[derive(Debug)]
@@ -65,12 +71,17 @@ impl PodNetwork {
             pods: BTreeMap::new(),
         };
         adopt(&mut state, &mut host, &names).map_err(host::netlink("adopt the links of running pods"))?;
+        let reaper = place
+            .route_socket()
+            .map_err(host::netlink("open a route socket"))?;
         let inner = Inner {
             config,
             names,
             mtu_bytes,
             state: Mutex::new(state),
             host: Mutex::new(host),
+            reaper: Mutex::new(reaper),
+            ipv6: Path::new(IPV6).exists(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -190,6 +201,7 @@ impl Inner {
             alias: &self.names.alias(pod_uid, address),
             node_ip: self.config.node_ip,
             mtu_bytes: self.mtu_bytes,
+            ipv6: self.ipv6,
         };
         plan.carry_out(&mut lock(&self.host), namespace)
     }
@@ -202,10 +214,13 @@ impl Inner {
         if !connection.finished {
             return Err(AttachError::InProgress(pod_uid.to_owned()));
         }
-        // On a socket of its own: removing a link waits for the kernel's readers, and other pods should not.
         let remove = || {
-            let mut host = Place(self.config.namespace.clone()).route_socket()?;
-            attach::remove_link(&mut host, &self.names.pod_link(pod_uid))
+            let group = self.names.removal_group();
+            let link = lock(&self.host).link_named(&self.names.pod_link(pod_uid))?;
+            // Whoever has the lock removes all that are marked by then, so pods that go together wait only once or
+            // twice; and on a socket of its own, so that new pods do not wait.
+            attach::mark_for_removal(&mut lock(&self.host), link.map(|link| link.index), group)?;
+            attach::remove_marked(&mut lock(&self.reaper), group)
         };
         remove().map_err(|source| failed("remove the link", pod_uid, source))?;
         let mut state = lock(&self.state);

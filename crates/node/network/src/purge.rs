@@ -66,10 +66,9 @@ fn remove_links(socket: &mut RouteSocket, names: &InstanceNames) -> Result<(), N
         .links()?
         .into_iter()
         .filter(|link| link.name.starts_with(&prefix));
-    for link in ours {
-        attach::remove_link(socket, &link.name)?;
-    }
-    Ok(())
+    let ours: Vec<u32> = ours.map(|link| link.index).collect();
+    attach::mark_for_removal(socket, ours, names.removal_group())?;
+    attach::remove_marked(socket, names.removal_group())
 }
 
 /// Tells whether no other instance is on this host.

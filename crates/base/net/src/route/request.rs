@@ -15,6 +15,8 @@ const IFLA_INET_CONF: u16 = 1;
 const DEVCONF_PROXY_ARP: u16 = 3;
 const DEVCONF_RP_FILTER: u16 = 8;
 const DEVCONF_ROUTE_LOCALNET: u16 = 26;
+const IFLA_INET6_ADDRESS_MODE: u16 = 8;
+const ADDRESS_MODE_NONE: u8 = 1;
 const NEXT_HOP_ONLINK: u32 = 4;
 const NUD_PERMANENT: u16 = 0x80;
 
@@ -60,6 +62,10 @@ pub struct LinkChange<'a> {
     pub proxy_arp: Option<bool>,
     /// Check sources against routes (`rp_filter`): 0, 1 or 2.
     pub reverse_path_filter: Option<u32>,
+    /// Put it into this group, by which devices can be removed together.
+    pub group: Option<u32>,
+    /// Give it no IPv6 address by itself. Refused by a kernel without IPv6.
+    pub no_ipv6_address: bool,
 }
 
 /// Where a route leads.
@@ -141,20 +147,42 @@ pub(super) fn change_link(requests: &mut Requests, index: u32, change: &LinkChan
         if let Some(alias) = change.alias {
             w.bytes(libc::IFLA_IFALIAS, alias.as_bytes());
         }
-        if settings.iter().all(|(_, value)| value.is_none()) {
+        if let Some(group) = change.group {
+            w.u32(libc::IFLA_GROUP, group);
+        }
+        let ipv4 = settings.iter().any(|(_, value)| value.is_some());
+        if !ipv4 && !change.no_ipv6_address {
             return;
         }
         w.nest(libc::IFLA_AF_SPEC, |w| {
-            w.nest(libc::AF_INET as u16, |w| {
-                w.nest(IFLA_INET_CONF, |w| {
-                    for (setting, value) in settings {
-                        if let Some(value) = value {
-                            w.u32(setting, value);
-                        }
-                    }
+            if ipv4 {
+                write_ipv4_settings(w, &settings);
+            }
+            if change.no_ipv6_address {
+                w.nest(libc::AF_INET6 as u16, |w| {
+                    w.u8(IFLA_INET6_ADDRESS_MODE, ADDRESS_MODE_NONE);
                 });
-            });
+            }
         });
+    });
+}
+
+fn write_ipv4_settings(w: &mut AttributeWriter<'_>, settings: &[(u16, Option<u32>)]) {
+    w.nest(libc::AF_INET as u16, |w| {
+        w.nest(IFLA_INET_CONF, |w| {
+            for (setting, value) in settings {
+                if let Some(value) = value {
+                    w.u32(*setting, *value);
+                }
+            }
+        });
+    });
+}
+
+/// All devices of a group.
+pub(super) fn delete_group(requests: &mut Requests, group: u32) {
+    requests.push(libc::RTM_DELLINK, 0, &link_header(0, 0, 0), |w| {
+        w.u32(libc::IFLA_GROUP, group);
     });
 }
 

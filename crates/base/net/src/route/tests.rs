@@ -33,6 +33,7 @@ fn a_veth_pair_spans_two_namespaces_and_goes_with_its_near_end() {
         route_localnet: Some(true),
         proxy_arp: Some(true),
         reverse_path_filter: Some(0),
+        ..LinkChange::default()
     };
     here.change_link(link.index, &change).unwrap();
     let link = here.link_named("a0").unwrap().unwrap();
@@ -129,4 +130,80 @@ fn the_default_route_decides_the_host_address() {
     );
     socket.delete_route(&default).unwrap();
     assert_eq!(socket.host_address().unwrap(), Some([10, 1, 0, 5].into()));
+}
+
+#[test]
+fn devices_of_a_group_go_together() {
+    let (near, far) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
+    let mut socket = RouteSocket::open_in(&near).unwrap();
+    for name in ["g0", "g1", "g2"] {
+        socket
+            .add_veth(
+                &VethSpec {
+                    peer_name: name,
+                    ..veth(name)
+                },
+                far.as_fd(),
+            )
+            .unwrap();
+        let index = socket.link_named(name).unwrap().unwrap().index;
+        let group = (name != "g1").then_some(77);
+        socket
+            .change_link(
+                index,
+                &LinkChange {
+                    group,
+                    ..LinkChange::default()
+                },
+            )
+            .unwrap();
+    }
+    socket.delete_group(77).unwrap();
+    let left: Vec<_> = socket
+        .links()
+        .unwrap()
+        .into_iter()
+        .map(|link| link.name)
+        .collect();
+    assert_eq!(left, ["lo", "g1"]);
+    assert_eq!(socket.delete_group(77).unwrap_err().refusal(), Some(Errno::NODEV));
+}
+
+#[test]
+fn a_device_can_be_kept_from_taking_an_ipv6_address() {
+    let (near, far) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
+    let mut socket = RouteSocket::open_in(&near).unwrap();
+    socket.add_veth(&veth("a0"), far.as_fd()).unwrap();
+    let index = socket.link_named("a0").unwrap().unwrap().index;
+    socket
+        .change_link(
+            index,
+            &LinkChange {
+                up: true,
+                no_ipv6_address: true,
+                ..LinkChange::default()
+            },
+        )
+        .unwrap();
+    let mut there = RouteSocket::open_in(&far).unwrap();
+    let index = there.link_named("eth0").unwrap().unwrap().index;
+    there
+        .change_link(
+            index,
+            &LinkChange {
+                up: true,
+                ..LinkChange::default()
+            },
+        )
+        .unwrap();
+    socket.wait_until_running("a0").unwrap();
+    there.wait_until_running("eth0").unwrap();
+    let addresses = |namespace: &NetNamespace| {
+        namespace
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"))
+            .unwrap()
+    };
+    // The other end, as everything by default, has one.
+    assert!(addresses(&far).unwrap().contains("eth0"));
+    assert!(!addresses(&near).unwrap().contains("a0"));
 }

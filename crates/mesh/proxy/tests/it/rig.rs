@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use cloudeck_net::NetNamespace;
-use cloudeck_netlab::{Answer, Lab, NODE, Pod, Server, ask_tcp};
-use cloudeck_network::PodNetwork;
+use cloudeck_netlab::{Answer, Lab, NODE, Pod, PodNetwork, Server, ask_tcp};
 use cloudeck_proxy::view::{
     EndpointPortView, EndpointSliceView, EndpointView, ObjectKey, Protocol, ServicePortView, ServiceView,
 };
