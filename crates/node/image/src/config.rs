@@ -19,7 +19,7 @@ pub struct StoreConfig {
     pub limits: UnpackLimits,
     /// Layers downloaded at once for one image.
     pub parallel_downloads: usize,
-    /// Compressed size that one image may have.
+    /// Size that one image may have: compressed where it is pulled, as an unpacked archive where it is imported.
     pub image_bytes_max: u64,
     /// How often a request that failed for a passing reason is sent again.
     pub retries: u32,

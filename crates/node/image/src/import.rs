@@ -75,6 +75,8 @@ pub enum ImportError {
     },
     #[error("program path {0:?} is not usable in an image")]
     ProgramPath(String),
+    #[error("image archive unpacks to more than {0} bytes")]
+    TooLarge(u64),
     #[error("import was cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -195,11 +197,12 @@ fn open<'a>(
     source: ImportSource,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Content<'a>, ImportError> {
+    let limit = inner.config.image_bytes_max;
     match source {
-        ImportSource::Reader(reader) => Content::from_archive(&inner.blobs, reader, cancelled),
+        ImportSource::Reader(reader) => Content::from_archive(&inner.blobs, reader, limit, cancelled),
         ImportSource::Path(path) if path.is_dir() => Ok(Content::from_directory(&inner.blobs, path)),
         ImportSource::Path(path) => match File::open(&path) {
-            Ok(file) => Content::from_archive(&inner.blobs, file, cancelled),
+            Ok(file) => Content::from_archive(&inner.blobs, file, limit, cancelled),
             Err(source) => Err(ImportError::Open { path, source }),
         },
     }

@@ -142,6 +142,10 @@ impl<R: Read> TarReader<R> {
         })
     }
 
+    pub(crate) fn get_ref(&self) -> &R {
+        &self.input
+    }
+
     /// Reads what stands after the end mark, so that a digest over the stream is complete.
     pub(crate) fn drain(mut self) -> Result<(), TarError> {
         io::copy(&mut self.input, &mut io::sink())?;

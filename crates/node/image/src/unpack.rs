@@ -10,6 +10,7 @@
 //! turn into the merged file system. A whiteout hides lower layers only, never what its own layer brings.
 
 mod attributes;
+mod bounded;
 mod clean_path;
 mod decompress;
 mod tree;
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use crate::blobs::HashingReader;
 use crate::tar::{Entry, EntryKind, TarError, TarReader};
 use attributes::Attributes;
+pub(crate) use bounded::Bounded;
 use clean_path::CleanPath;
 pub(crate) use decompress::decompress;
 use tree::{Found, Tree, TreeDirectory};
@@ -120,14 +122,10 @@ pub(crate) struct Layer<'a> {
 
 /// Unpacks an archive (compressed or not) and returns the digest of its uncompressed form.
 pub(crate) fn unpack(layer: &Layer<'_>, archive: impl Read) -> Result<Digest, UnpackError> {
-    let bounded = Bounded {
-        inner: decompress(archive)?,
-        left: layer.limits.size_bytes,
-        exceeded: false,
-    };
+    let bounded = Bounded::new(decompress(archive)?, layer.limits.size_bytes);
     let mut hashing = HashingReader::new(bounded);
     let outcome = unpack_entries(layer, TarReader::new(&mut hashing));
-    if hashing.get_ref().exceeded {
+    if hashing.get_ref().is_exceeded() {
         return Err(UnpackError::TooLarge(layer.limits.size_bytes));
     }
     outcome?;
@@ -350,25 +348,6 @@ fn same_object(
         Err(errno) => Err(UnpackError::system("looking up", path.as_bytes())(errno)),
     };
     Ok(stat(one, one_name)?.is_some_and(|one| stat(other, other_name).is_ok_and(|other| other == Some(one))))
-}
-
-/// Ends a stream that turns out to be longer than allowed.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-    exceeded: bool,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        let Some(left) = self.left.checked_sub(read as u64) else {
-            self.exceeded = true;
-            return Err(std::io::Error::other("archive is larger than allowed"));
-        };
-        self.left = left;
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::ImportError;
 use crate::blobs::{Blobs, StagedBlob};
 use crate::install::DOCUMENT_BYTES_MAX;
 use crate::tar::{EntryKind, TarReader};
-use crate::unpack::decompress;
+use crate::unpack::{Bounded, decompress};
 
 /// Members that are links to links are a mistake.
 const LINKS_MAX: usize = 8;
@@ -46,31 +46,17 @@ impl<'a> Content<'a> {
     pub(super) fn from_archive(
         blobs: &'a Blobs,
         archive: impl Read,
+        limit: u64,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Self, ImportError> {
-        let mut archive = TarReader::new(decompress(archive)?);
-        let (mut staged, mut files, mut links) = (HashMap::new(), HashMap::new(), HashMap::new());
-        while let Some(entry) = archive.next_entry().map_err(ImportError::archive)? {
-            if cancelled() {
-                return Err(ImportError::Cancelled);
-            }
-            let path = normal(&String::from_utf8_lossy(&entry.path), "");
-            match &entry.kind {
-                EntryKind::File => {
-                    let blob = blobs.stage(&mut archive)?;
-                    files.insert(path, (blob.digest, blob.size));
-                    staged.insert(blob.digest, blob);
-                }
-                EntryKind::Symlink(target) => {
-                    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-                    links.insert(path.clone(), normal(&String::from_utf8_lossy(target), directory));
-                }
-                EntryKind::HardLink(target) => {
-                    links.insert(path, normal(&String::from_utf8_lossy(target), ""));
-                }
-                _ => {}
-            }
+        let mut archive = TarReader::new(Bounded::new(decompress(archive)?, limit));
+        let mut members = Members::default();
+        let read = members.read(blobs, &mut archive, cancelled);
+        if archive.get_ref().is_exceeded() {
+            return Err(ImportError::TooLarge(limit));
         }
+        read?;
+        let Members { staged, files, links } = members;
         Ok(Self {
             blobs,
             source: Source::Archive {
@@ -161,6 +147,47 @@ impl<'a> Content<'a> {
             at = target;
         }
         Err(ImportError::Missing(path.to_owned()))
+    }
+}
+
+#[derive(Default)]
+struct Members {
+    staged: HashMap<Digest, StagedBlob>,
+    files: HashMap<String, (Digest, u64)>,
+    links: HashMap<String, String>,
+}
+
+impl Members {
+    fn read<R: Read>(
+        &mut self,
+        blobs: &Blobs,
+        archive: &mut TarReader<R>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), ImportError> {
+        while let Some(entry) = archive.next_entry().map_err(ImportError::archive)? {
+            if cancelled() {
+                return Err(ImportError::Cancelled);
+            }
+            let path = normal(&String::from_utf8_lossy(&entry.path), "");
+            match &entry.kind {
+                EntryKind::File => {
+                    let blob = blobs.stage(archive)?;
+                    self.files.insert(path, (blob.digest, blob.size));
+                    self.staged.insert(blob.digest, blob);
+                }
+                EntryKind::Symlink(target) => {
+                    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+                    let target = normal(&String::from_utf8_lossy(target), directory);
+                    self.links.insert(path, target);
+                }
+                EntryKind::HardLink(target) => {
+                    self.links
+                        .insert(path, normal(&String::from_utf8_lossy(target), ""));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

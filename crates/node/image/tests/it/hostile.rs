@@ -391,6 +391,25 @@ async fn a_small_archive_that_unpacks_to_much_is_stopped() {
 }
 
 #[tokio::test]
+async fn an_archive_of_images_has_a_limit_too() {
+    let test = TestStore::with(StoreConfig {
+        image_bytes_max: 1 << 20,
+        ..StoreConfig::default()
+    });
+    let bomb = gzip(&crate::archive::archive(&[("index.json", &vec![b' '; 4 << 20])]));
+    let error = test
+        .store
+        .import(ImportSource::Reader(Box::new(Cursor::new(bomb))), None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ImportError::TooLarge(limit) if limit == 1 << 20),
+        "{error}"
+    );
+    assert_eq!(test.count("tmp"), 0);
+}
+
+#[tokio::test]
 async fn copies_of_lower_files_count_as_unpacked() {
     let test = TestStore::with(StoreConfig {
         limits: UnpackLimits {
