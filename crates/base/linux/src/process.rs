@@ -59,6 +59,12 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets which permissions new files do not get. Returns what was set before.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: takes and returns an integer.
+    unsafe { libc::umask(mask) }
+}
+
 /// Ends the process without running destructors or exit handlers.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit does not return.

@@ -95,6 +95,10 @@ pub fn shim_main() -> i32 {
         }
     };
     let _ = shim.greet(connection);
+    if shim.peers.iter().all(Peer::is_closed) {
+        // The daemon died before it could hear of this sandbox: nobody waits for it. The infra process goes along.
+        return 1;
+    }
     while !shim.quit {
         if shim.turn().is_err() {
             return 1;
@@ -276,6 +280,7 @@ fn leave_daemon(spec: &SandboxSpec) -> io::Result<()> {
     process::become_subreaper()?;
     process::set_name("cloudeck-shim")?;
     std::env::set_current_dir("/")?;
+    process::set_umask(0o022);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     for number in 0..3 {
         fd::install_stdio(&null, number)?;
@@ -297,7 +302,11 @@ fn start_infra(spec: &SandboxSpec) -> Result<(Infra, i32), String> {
     };
     drop(theirs);
     match receive_packet::<FromInit>(&ours, &mut Vec::new()) {
-        Ok(Some(FromInit::Ready { .. })) => Ok((Infra { pidfd }, pid)),
+        Ok(Some(FromInit::Ready { .. })) => {
+            // It closes its end with everything else that it has open; only then is it what it shall be.
+            let _ = receive_packet::<FromInit>(&ours, &mut Vec::new());
+            Ok((Infra { pidfd }, pid))
+        }
         Ok(Some(FromInit::Failed(failure))) => Err(match failure {
             crate::protocol::Failure::Refused(text) | crate::protocol::Failure::State(text) => text,
             crate::protocol::Failure::Start(error) => error.to_string(),

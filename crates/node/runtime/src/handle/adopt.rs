@@ -1,11 +1,12 @@
 //! Taking up what was there before this daemon.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::sandbox::Sandbox;
-use super::{Inner, blocking, link, lock, sandboxes_dir, spawn};
+use super::{Inner, blocking, containers, link, lock, sandboxes_dir, spawn};
 use crate::error::OpenError;
 use crate::exits::{self, ExitRecord};
 use crate::protocol::{ContainerReport, FromShim, Operation, Outcome};
@@ -55,8 +56,12 @@ fn find(dir: &Path, boot_id: &str) -> Result<Vec<Found>, OpenError> {
 fn find_one(dir: &Path, boot_id: &str) -> Option<Found> {
     let spec: SandboxSpec = match spec::read(&dir.join(spec::SANDBOX_FILE)) {
         Ok(spec) => spec,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A daemon died between making the directory and filling it. The shim comes after that: there is none.
+            let _ = std::fs::remove_dir_all(dir);
+            return None;
+        }
         Err(error) => {
-            // The daemon died while it made the directory: there is nothing in it yet.
             tracing::warn!(path = %dir.display(), %error, "unreadable sandbox left alone");
             return None;
         }
@@ -93,6 +98,16 @@ async fn take_up(inner: &Arc<Inner>, found: Found) {
     let reports = reports.unwrap_or_default();
     for spec in containers {
         let report = reports.iter().find(|report| report.container == spec.id);
+        if report.is_none() && !gone {
+            // A shim forgets what it was told to remove, and does not know what it was not yet told to create. Either
+            // way a daemon died in between.
+            let (inner, owner) = (Arc::clone(inner), Arc::clone(&sandbox));
+            let removed = blocking(move || containers::remove_traces(&inner, &owner, &spec)).await;
+            if let Err(error) = removed {
+                tracing::warn!(sandbox = %sandbox.spec.id, %error, "half-made container not removed");
+            }
+            continue;
+        }
         let end = ends.iter().find(|end| end.container == spec.id);
         sandbox.take_up(spec, report, end);
     }

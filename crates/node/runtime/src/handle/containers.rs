@@ -298,7 +298,11 @@ fn device_rules(config: &ContainerConfig) -> Result<Option<Vec<DeviceRule>>, Req
 }
 
 /// Removes the cgroup and the files of a container, killing what may still be in the former.
-fn remove_traces(inner: &Inner, sandbox: &Sandbox, spec: &ContainerSpec) -> Result<(), RequestError> {
+pub(super) fn remove_traces(
+    inner: &Inner,
+    sandbox: &Sandbox,
+    spec: &ContainerSpec,
+) -> Result<(), RequestError> {
     inner.cgroups.kill(&spec.cgroup, KILL_LIMIT)?;
     inner.cgroups.remove(&spec.cgroup)?;
     match std::fs::remove_dir_all(spec::container_dir(&sandbox.dir, spec.id.as_str())) {

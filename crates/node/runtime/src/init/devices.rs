@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use cloudeck_linux::inroot;
+use cloudeck_linux::{inroot, process};
 
 use super::{SetupError, Step};
 use crate::config::ContainerConfig;
@@ -56,13 +56,11 @@ pub(super) fn make(root: &OwnedFd, config: &ContainerConfig) -> Result<(), Setup
 
 fn make_node(dir: &OwnedFd, name: &Path, mode: u32, device: libc::dev_t) -> io::Result<()> {
     let name = CString::new(name.as_os_str().as_encoded_bytes())?;
-    // SAFETY: the name is terminated. The mask is lifted for this one call: the process has one thread.
-    let result = unsafe {
-        let mask = libc::umask(0);
-        let result = libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device);
-        libc::umask(mask);
-        result
-    };
+    // The mask is lifted for this one call: the process has one thread.
+    let mask = process::set_umask(0);
+    // SAFETY: the name is terminated.
+    let result = unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) };
+    process::set_umask(mask);
     if result == 0 {
         Ok(())
     } else {

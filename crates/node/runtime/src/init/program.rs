@@ -27,7 +27,7 @@ pub(super) fn run_as(
     let Some(name) = argv.first().filter(|name| !name.is_empty()) else {
         return Failure::Refused("no command specified".to_owned());
     };
-    let env = complete(env, tty, &identity.home);
+    let env = complete(env, tty, &identity.home, &host_name());
     let (Ok(arguments), Ok(variables)) = (c_strings(argv), c_strings(&env)) else {
         return Failure::Refused("an argument or variable has a zero byte in it".to_owned());
     };
@@ -71,8 +71,16 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
+/// The name of the pod, or of the machine on whose network it is.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
 /// Adds what programs expect and nobody has said. Of two variables with one name the later counts.
-fn complete(env: &[String], tty: bool, home: &str) -> Vec<String> {
+fn complete(env: &[String], tty: bool, home: &str, host_name: &str) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut all: Vec<String> = Vec::with_capacity(env.len() + 3);
     let mut seen = std::collections::HashSet::new();
@@ -88,6 +96,7 @@ fn complete(env: &[String], tty: bool, home: &str) -> Vec<String> {
         }
     };
     add(USUAL_PATH.to_owned());
+    add(format!("HOSTNAME={host_name}"));
     add(format!("HOME={home}"));
     if tty {
         add("TERM=xterm".to_owned());
@@ -123,14 +132,17 @@ mod tests {
 
     #[test]
     fn the_later_of_two_variables_counts() {
-        let env = complete(&own(&["A=1", "B=2", "A=3", "no-value"]), false, "/root");
-        assert_eq!(env, own(&["B=2", "A=3", USUAL_PATH, "HOME=/root"]));
+        let env = complete(&own(&["A=1", "B=2", "A=3", "no-value"]), false, "/root", "pod");
+        assert_eq!(
+            env,
+            own(&["B=2", "A=3", USUAL_PATH, "HOSTNAME=pod", "HOME=/root"])
+        );
     }
 
     #[test]
     fn what_is_said_is_not_completed() {
-        let env = own(&["PATH=/x", "HOME=/y", "TERM=vt100"]);
-        assert_eq!(complete(&env, true, "/root"), env);
+        let env = own(&["PATH=/x", "HOME=/y", "TERM=vt100", "HOSTNAME=h"]);
+        assert_eq!(complete(&env, true, "/root", "pod"), env);
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn request(argv: &[&str], stdio: Stdio) -> ExecRequest {
 async fn an_exec_sees_the_container_and_returns_output_and_code() {
     let lab = Lab::new().await;
     let id = sleeper(&lab).await;
-    let script = "echo $GREETING; pwd; hostname; echo err >&2; readlink /proc/1/exe; exit 5";
+    let script = "echo $GREETING $HOSTNAME; pwd; hostname; echo err >&2; readlink /proc/1/exe; exit 5";
     let output = lab
         .runtime()
         .exec_sync(&id, words(&["sh", "-c", script]), LIMIT)
@@ -45,7 +45,7 @@ async fn an_exec_sees_the_container_and_returns_output_and_code() {
         .unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "hello\n/root\npod\n/bin/busybox\n"
+        "hello pod\n/root\npod\n/bin/busybox\n"
     );
     assert_eq!((output.stderr.as_slice(), output.code), (&b"err\n"[..], 5));
 }

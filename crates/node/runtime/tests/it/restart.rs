@@ -209,3 +209,35 @@ async fn purge_finds_everything_with_the_daemon_dead() {
     assert!(cgroups.dirs(&lab.config.cgroup_parent).is_empty());
     assert!(!lab.path("state/seccomp").exists());
 }
+
+#[tokio::test]
+async fn what_a_dead_daemon_left_half_made_is_cleared_away() {
+    let mut lab = Lab::new().await;
+    let sandbox = lab.sandbox().await;
+    let id = lab.start(&sandbox, lab.shell("echo up; sleep 1000")).await;
+    lab.wrote(&id, "up").await;
+    lab.kill_daemon().await;
+    let sandboxes = lab.path("state/sandboxes");
+    let empty = sandboxes.join("a".repeat(64));
+    std::fs::create_dir(&empty).unwrap();
+    // A container that the shim was never told of.
+    let half = sandboxes.join(sandbox.as_str()).join("b".repeat(64));
+    std::fs::create_dir(&half).unwrap();
+    let whole = sandboxes
+        .join(sandbox.as_str())
+        .join(id.as_str())
+        .join("container.json");
+    let text = std::fs::read_to_string(whole)
+        .unwrap()
+        .replace(id.as_str(), &"b".repeat(64));
+    std::fs::write(half.join("container.json"), text).unwrap();
+    lab.start_daemon().await;
+    assert!(!empty.exists() && !half.exists());
+    let ids: Vec<_> = lab
+        .runtime()
+        .containers()
+        .into_iter()
+        .map(|status| status.id)
+        .collect();
+    assert_eq!(ids, [id]);
+}

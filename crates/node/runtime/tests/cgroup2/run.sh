@@ -1,0 +1,54 @@
+#!/bin/sh
+# Runs the runtime's root tests on cgroup version 2 and on kernel 6.1: what users have and development machines may not.
+#
+# Boots Debian's cloud kernel under QEMU's software emulation. Packages are downloaded and unpacked into a cache outside
+# the tree; nothing is installed into the machine's own boot. Needs apt, busybox-static and QEMU (installed if missing).
+#
+# usage: run.sh [arguments for the test program, e.g. the name of a test]
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${CLOUDECK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cloudeck}/cgroup2
+mkdir -p "$cache"
+
+command -v qemu-system-x86_64 >/dev/null ||
+    apt-get install -y -q --no-install-recommends qemu-system-x86 >"$cache/apt.log" 2>&1
+test -x /bin/busybox || apt-get install -y -q busybox-static >>"$cache/apt.log" 2>&1
+
+if ! test -e "$cache/kernel/ready"; then
+    rm -rf "$cache/kernel" "$cache/download"
+    mkdir -p "$cache/download"
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-6[^ ]*\)/\1/p' | head -n 1)
+    (cd "$cache/download" && apt-get download -q "$package" >>"$cache/apt.log" 2>&1)
+    dpkg -x "$cache"/download/*.deb "$cache/kernel"
+    rm -rf "$cache/download"
+    touch "$cache/kernel/ready"
+fi
+kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
+overlay=$(find "$cache/kernel/lib" -name overlay.ko)
+
+# The test program knows its shim by an absolute path, so both keep theirs.
+tests=$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -n 1)
+shim=$(dirname "$(dirname "$tests")")/cloudeck-shimhost
+
+root=$(mktemp -d "$cache/root.XXXXXX")
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root/bin" "$root$(dirname "$tests")"
+cp /bin/busybox "$root/bin/busybox"
+cp "$overlay" "$root/overlay.ko"
+cp "$tests" "$root$tests"
+cp "$shim" "$root$shim"
+cp "$here/init.sh" "$root/init"
+chmod +x "$root/init"
+printf '%s\n' "$tests" >"$root/tests"
+printf '%s\n' "$@" >"$root/arguments"
+(cd "$root" && find . | /bin/busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$root.gz"
+trap 'rm -rf "$root" "$root.gz"' EXIT
+
+# A machine that hangs is a failure, not a wait for ever.
+timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 1536 -nographic -no-reboot -net none \
+    -kernel "$kernel" -initrd "$root.gz" \
+    -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init" </dev/null |
+    tr -d '\r' | tee "$cache/console.log" | sed -n '/LANE begin/,/^LANE end/p'
+grep -q '^LANE end 0' "$cache/console.log"
