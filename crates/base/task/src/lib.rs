@@ -140,7 +140,10 @@ impl Scope {
         self.inner.token.cancel();
         self.inner.tracker.close();
         let mut forced = Vec::new();
-        if tokio::time::timeout(deadline, self.inner.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(deadline, self.inner.tracker.wait())
+            .await
+            .is_err()
+        {
             for (_, name, handle) in lock(&self.inner.running).drain(..) {
                 handle.abort();
                 forced.push(name);
@@ -158,7 +161,13 @@ impl Scope {
 }
 
 impl Inner {
-    fn observe(&self, id: u64, name: &'static str, critical: bool, outcome: Result<Result<(), String>, String>) {
+    fn observe(
+        &self,
+        id: u64,
+        name: &'static str,
+        critical: bool,
+        outcome: Result<Result<(), String>, String>,
+    ) {
         lock(&self.running).retain(|(other, _, _)| *other != id);
         let error = match outcome {
             Ok(Ok(())) => return,
@@ -198,7 +207,13 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         });
         let report = scope.shutdown(Duration::from_secs(5)).await;
-        assert_eq!(report, ShutdownReport { forced: vec![], failure: None });
+        assert_eq!(
+            report,
+            ShutdownReport {
+                forced: vec![],
+                failure: None
+            }
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::tail::start_of_last;
@@ -26,7 +25,7 @@ pub struct LogStream {
     renderer: Renderer,
     /// Turns true when the container has ended and its log is complete; `None` when not following.
     ended: Option<watch::Receiver<bool>>,
-    changes: Option<AsyncFd<OwnedFd>>,
+    changes: Option<pipe::Receiver>,
 }
 
 impl LogStream {
@@ -107,9 +106,8 @@ impl LogStream {
         };
         tokio::select! {
             ready = changes.readable() => {
-                let mut ready = ready?;
-                drain(ready.get_inner());
-                ready.clear_ready();
+                ready?;
+                drain(changes);
                 // A file that was removed grows no more.
                 if !self.path.exists() {
                     self.ended = None;
@@ -125,20 +123,18 @@ impl LogStream {
     }
 }
 
-fn watch_file(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+/// An inotify queue reads as a pipe does.
+fn watch_file(path: &Path) -> io::Result<pipe::Receiver> {
     let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-    inotify::add_watch(
-        &fd,
-        path,
-        inotify::WatchFlags::MODIFY | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::ATTRIB,
-    )?;
-    AsyncFd::register(fd)
+    let wanted = inotify::WatchFlags::MODIFY | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::ATTRIB;
+    inotify::add_watch(&fd, path, wanted)?;
+    pipe::Receiver::from_owned_fd_unchecked(fd)
 }
 
 /// Empties the queue of events: that something happened is all that matters.
-fn drain(fd: &OwnedFd) {
+fn drain(queue: &pipe::Receiver) {
     let mut buffer = [0_u8; 4096];
-    while rustix::io::read(fd, &mut buffer).is_ok_and(|read| read > 0) {}
+    while queue.try_read(&mut buffer).is_ok_and(|read| read > 0) {}
 }
 
 #[cfg(test)]

@@ -122,16 +122,16 @@ impl HttpCheck {
             request = request.header(name, value);
         }
         let request = request.body(Empty::<Bytes>::new())?;
-        let exchange = async {
-            sender
-                .send_request(request)
-                .await
-                .map(|answer| answer.status().as_u16())
-        };
-        // The connection lives as long as the exchange, on the same task.
+        let exchange = async { sender.send_request(request).await.map(|answer| answer.status().as_u16()) };
+        // The connection lives as long as the exchange, on the same task; it may end first, with the answer in hand.
+        let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
         tokio::select! {
-            code = exchange => Ok(code?),
-            ended = connection => { ended?; Err("the connection ended before an answer".into()) }
+            biased;
+            code = &mut exchange => Ok(code?),
+            ended = &mut connection => {
+                ended?;
+                Ok(exchange.await?)
+            }
         }
     }
 }
