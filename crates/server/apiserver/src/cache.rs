@@ -99,10 +99,6 @@ impl KindCache {
         self.read().objects.get(&key).cloned()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.read().objects.len()
-    }
-
     /// All objects of a namespace (all with an empty one) that come after `after`, up to `limit` of those that `keep`
     /// accepts; and whether more would follow. `frontier` is read before the cache.
     pub(crate) fn snapshot(

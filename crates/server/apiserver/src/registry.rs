@@ -58,16 +58,6 @@ impl Call<'_> {
         !self.request.params.dry_run.is_empty()
     }
 
-    /// The manager that managedFields record: the field manager, or the User-Agent up to the slash.
-    pub(crate) fn manager(&self) -> &str {
-        let params = &self.request.params;
-        if !params.field_manager.is_empty() {
-            return &params.field_manager;
-        }
-        let name = self.agent.split('/').next().unwrap_or_default();
-        if name.is_empty() { "unknown" } else { name }
-    }
-
     pub(crate) fn not_found(&self) -> Status {
         Status::not_found(self.view.group(), self.view.plural(), &self.request.name)
     }

@@ -274,9 +274,10 @@ impl Core {
         let view = self.kinds.view(&request.resource).ok_or_else(no_such_resource)?;
         let anywhere = request.name.is_empty() && request.verb != Verb::Create
             || matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let placed = match view.info.namespaced {
-            true => !request.namespace.is_empty() || anywhere,
-            false => request.namespace.is_empty(),
+        let placed = if view.info.namespaced {
+            !request.namespace.is_empty() || anywhere
+        } else {
+            request.namespace.is_empty()
         };
         if placed { Ok(view) } else { Err(no_such_resource()) }
     }

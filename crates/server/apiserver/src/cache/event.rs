@@ -65,14 +65,6 @@ impl CacheEvent {
         }
     }
 
-    /// The object after the change, or the last there was.
-    pub(crate) fn object(&self) -> &Arc<Object> {
-        match &self.change {
-            Change::Put { object, .. } => object,
-            Change::Delete { last } => last,
-        }
-    }
-
     /// What a watcher with this selection is told: entering, staying or leaving the selection.
     pub(crate) fn seen_by(&self, selects: impl Fn(&Object) -> bool) -> Option<(EventType, Arc<Object>)> {
         match &self.change {

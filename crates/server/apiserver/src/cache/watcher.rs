@@ -15,7 +15,7 @@ use crate::kinds::Kind;
 use crate::selection::Selection;
 
 /// How often a watch that allows bookmarks gets one: as upstream, about once a minute.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 
 /// What a watch yields.
 pub(crate) enum Delivery {
@@ -147,7 +147,7 @@ impl Watcher {
             }
             if self.history.is_some() {
                 if let Err(status) = self.replay().await {
-                    return self.fail(status);
+                    return Some(self.fail(status));
                 }
                 continue;
             }
@@ -155,7 +155,7 @@ impl Watcher {
             let complete = self.frontier.revision();
             self.changed.borrow_and_update();
             match self.kind.cache.events_after(self.cursor) {
-                Err(super::Behind) => return self.fail(too_old(self.cursor, complete)),
+                Err(super::Behind) => return Some(self.fail(too_old(self.cursor, complete))),
                 Ok(events) if !events.is_empty() => self.ready.extend(events),
                 Ok(_) => match self.sleep().await {
                     Woken::Changed => {}
@@ -197,9 +197,9 @@ impl Watcher {
         None
     }
 
-    fn fail(&mut self, status: Status) -> Option<Delivery> {
+    fn fail(&mut self, status: Status) -> Delivery {
         self.ended = true;
-        Some(Delivery::Error(status))
+        Delivery::Error(status)
     }
 
     fn bookmark(&mut self, complete: u64) -> Delivery {

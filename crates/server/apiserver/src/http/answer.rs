@@ -128,12 +128,13 @@ fn opening(view: &View, meta: &ListMeta) -> Bytes {
 
 /// The metadata of a list in Go's order.
 pub(crate) fn list_metadata(meta: &ListMeta) -> Vec<u8> {
+    use std::fmt::Write as _;
     let mut text = format!("{{\"resourceVersion\":\"{}\"", meta.revision);
     if !meta.continue_token.is_empty() {
-        text.push_str(&format!(",\"continue\":\"{}\"", meta.continue_token));
+        let _ = write!(text, ",\"continue\":\"{}\"", meta.continue_token);
     }
     if let Some(count) = meta.remaining_item_count {
-        text.push_str(&format!(",\"remainingItemCount\":{count}"));
+        let _ = write!(text, ",\"remainingItemCount\":{count}");
     }
     text.push('}');
     text.into_bytes()

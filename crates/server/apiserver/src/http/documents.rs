@@ -11,7 +11,6 @@ use super::connection::Edge;
 use super::negotiate;
 use crate::server::no_such_resource;
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const DISCOVERY_V2: HeaderValue = HeaderValue::from_static(discovery::AGGREGATED_CONTENT_TYPE);
 
 pub(crate) fn answer<B>(edge: &Edge, request: &Request<B>) -> Result<Response<EdgeBody>, Status> {
@@ -68,7 +67,7 @@ fn health(edge: &Edge, path: &str, query: &str) -> Response<EdgeBody> {
     let poisoned = edge.server.core.store.status().poisoned;
     let broken = |check: &str| check == "etcd" && poisoned.is_some();
     let failed = CHECKS.iter().any(|check| broken(check));
-    if !failed && !super::path::Query::parse(query).get("verbose").is_some() {
+    if !failed && super::path::Query::parse(query).get("verbose").is_none() {
         return text("ok");
     }
     let mut report = String::new();
@@ -80,10 +79,13 @@ fn health(edge: &Edge, path: &str, query: &str) -> Response<EdgeBody> {
         };
         report.push_str(&line);
     }
-    report.push_str(&if failed {
-        format!("{name} check failed\n")
+    report.push_str(name);
+    report.push_str(if failed {
+        " check failed
+"
     } else {
-        format!("{name} check passed\n")
+        " check passed
+"
     });
     let mut response = text(report);
     if failed {

@@ -164,7 +164,7 @@ fn container(pod: &Value, wanted: &str) -> Result<String, Status> {
                 many.join(" ")
             );
             if !init.is_empty() {
-                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                why = format!("{why} or one of the init containers: [{}]", init.join(" "));
             }
             Err(Status::bad_request(why))
         }
@@ -191,13 +191,17 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
         for byte in value.bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    out.push(char::from(byte))
+                    out.push(char::from(byte));
                 }
-                other => out.push_str(&format!("%{other:02X}")),
+                other => out.extend(['%', hex(other >> 4), hex(other & 15)]),
             }
         }
     }
     out
+}
+
+fn hex(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
 #[cfg(test)]

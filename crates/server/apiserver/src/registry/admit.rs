@@ -57,10 +57,9 @@ pub(crate) fn validate(
         let request = request(call, operation, name, new.clone(), old);
         cloudeck_admission::validate(&request, context)
     })?;
-    remarks
-        .warnings
-        .into_iter()
-        .for_each(|warning| call.warn(warning));
+    for warning in remarks.warnings {
+        call.warn(warning);
+    }
     Ok(())
 }
 

@@ -75,7 +75,9 @@ pub(crate) fn report(
             &format!("strict decoding error: {}", complaints.join(", ")),
         )),
         "" | "Warn" | "Strict" => {
-            complaints.into_iter().for_each(|complaint| call.warn(complaint));
+            for complaint in complaints {
+                call.warn(complaint);
+            }
             Ok(())
         }
         other => {

@@ -189,13 +189,12 @@ fn deletion_start(tree: &Value, grace: Option<i64>) -> Option<i64> {
 
 /// Whether a marked object has nothing left to wait for.
 pub(crate) fn is_finished(kind: &Kind, tree: &Value) -> bool {
-    tree.at(&["metadata", "deletionTimestamp"]).is_some()
-        && tree
-            .int_at(&["metadata", "deletionGracePeriodSeconds"])
-            .unwrap_or(0)
-            == 0
-        && !meta::has_finalizers(tree)
-        && !(kind.is("", "namespaces") && !tree.items_at(&["spec", "finalizers"]).is_empty())
+    let marked = tree.at(&["metadata", "deletionTimestamp"]).is_some();
+    let grace = tree
+        .int_at(&["metadata", "deletionGracePeriodSeconds"])
+        .unwrap_or(0);
+    let emptied = !kind.is("", "namespaces") || tree.items_at(&["spec", "finalizers"]).is_empty();
+    marked && grace == 0 && emptied && !meta::has_finalizers(tree)
 }
 
 fn success(call: &Call<'_>, object: &Object) -> Response {
@@ -214,14 +213,6 @@ fn success(call: &Call<'_>, object: &Object) -> Response {
 }
 
 impl DeleteOptions {
-    /// Deletes only the object with this uid.
-    pub(crate) fn with_uid(uid: &str) -> Self {
-        Self {
-            uid: Some(uid.to_owned()),
-            ..Self::default()
-        }
-    }
-
     /// Reads the body, or the query parameters when there is none.
     pub(crate) fn read(call: &Call<'_>) -> Result<Self, Status> {
         let params = &call.request.params;

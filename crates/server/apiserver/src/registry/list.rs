@@ -86,13 +86,11 @@ async fn continued(call: &Call<'_>, selection: &Selection, limit: usize) -> Resu
         ));
     }
     let token = ContinueToken::decode(&params.continue_token)?;
-    match token.revision {
-        Some(revision) => at_revision(call, selection, revision, Some(&token.after), limit).await,
-        None => {
-            let (items, revision, more) = from_cache(call, selection, Some(&token.after), limit);
-            Ok(finish(call, selection, items, revision, more))
-        }
+    if let Some(revision) = token.revision {
+        return at_revision(call, selection, revision, Some(&token.after), limit).await;
     }
+    let (items, revision, more) = from_cache(call, selection, Some(&token.after), limit);
+    Ok(finish(call, selection, items, revision, more))
 }
 
 /// The kind as it was at a revision: from the cache if nothing has changed since.

@@ -76,7 +76,10 @@ fn check_name(kind: &Kind, tree: &Value, causes: &mut Vec<Cause>) {
 
 fn check_common(tree: &Value, causes: &mut Vec<Cause>) {
     let pairs = |field: &str| tree.at(&["metadata", field]).and_then(Value::as_object);
-    for (key, value) in pairs("labels").into_iter().flat_map(|map| map.iter()) {
+    for (key, value) in pairs("labels")
+        .into_iter()
+        .flat_map(cloudeck_machinery::Map::iter)
+    {
         let value = value.as_str().unwrap_or_default();
         causes.extend(
             names::qualified_name(key)

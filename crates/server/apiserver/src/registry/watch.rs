@@ -9,7 +9,7 @@ use super::{Call, list, read};
 use crate::cache::watcher::{WatchSetup, Watcher};
 
 /// A watch without a time-out ends after this long and up to twice that, as upstream.
-const MIN_DURATION: Duration = Duration::from_secs(1800);
+const MIN_DURATION: Duration = Duration::from_mins(30);
 
 /// Opens the watch that the request asks for.
 pub(crate) async fn open(call: &Call<'_>) -> Result<Watcher, Status> {
