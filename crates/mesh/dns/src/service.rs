@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use cloudeck_net::{NamespaceError, NetNamespace};
 use cloudeck_task::Scope;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 
 use crate::config::DnsConfig;
 use crate::forward::Forwarder;
@@ -20,6 +21,7 @@ const PORT_ATTEMPTS: usize = 16;
 pub struct Dns {
     shared: Arc<Shared>,
     address: SocketAddr,
+    ready: Arc<watch::Sender<bool>>,
 }
 
 /// Why the server could not start.
@@ -65,12 +67,26 @@ impl Dns {
         scope.spawn_until_shutdown("dns-datagrams", datagrams);
         let streams = server::serve_streams(Arc::clone(&shared), tcp, scope.clone());
         scope.spawn_until_shutdown("dns-streams", streams);
-        Ok(Self { shared, address })
+        Ok(Self {
+            shared,
+            address,
+            ready: Arc::new(watch::Sender::new(false)),
+        })
     }
 
     /// Where it really listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resolves when all Services that exist have their names.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.ready.send_replace(true);
     }
 
     /// The names, to change them.

@@ -56,7 +56,8 @@ impl Rig {
         let client = Client::new(Arc::clone(&script) as Arc<dyn cloudeck_client::Transport>);
         let services = Informer::start(&scope, client.clone(), cloudeck_dns::services());
         let slices = Informer::start(&scope, client, cloudeck_dns::endpoint_slices());
-        dns.follow(&services, &slices, &scope);
+        dns.follow(services.clone(), slices.clone(), &scope);
+        dns.ready().await;
         Self {
             lab,
             pod,
