@@ -55,6 +55,8 @@ pub use self::scan::Damage;
 const QUEUE: usize = 1024;
 /// The smallest segment that is of any use; for tests.
 const MIN_SEGMENT_BYTES: u64 = 4 << 10;
+/// Offsets have 32 bits, and a segment may be extended.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
@@ -115,7 +117,7 @@ impl EmbeddedStore {
         scope: &Scope,
     ) -> Result<Self, OpenError> {
         let began = std::time::Instant::now();
-        options.segment_bytes = options.segment_bytes.max(MIN_SEGMENT_BYTES);
+        options.segment_bytes = options.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES);
         let lock = disk.lock().map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => OpenError::Locked,
             _ => io_error("locking the directory")(error),

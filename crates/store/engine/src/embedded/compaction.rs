@@ -29,6 +29,9 @@ pub(crate) enum CompactionError {
     },
     #[error("compaction: segment {segment} is damaged at offset {offset}")]
     Damaged { segment: u32, offset: usize },
+    /// Left for the next opening.
+    #[error("compaction: the store is closing")]
+    Closing,
     #[error(transparent)]
     Write(#[from] BaseWriteError),
     #[error(transparent)]
@@ -40,7 +43,7 @@ impl CompactionError {
         let source = match self {
             Self::Write(error) => &error.source,
             Self::Manifest(error) => &error.source,
-            Self::Read { .. } | Self::Damaged { .. } => return false,
+            Self::Read { .. } | Self::Damaged { .. } | Self::Closing => return false,
         };
         source.kind() == io::ErrorKind::StorageFull
     }
@@ -149,6 +152,9 @@ fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> R
         let mut at = SEGMENT_HEADER_BYTES as usize;
         let mut checksum = None;
         while let Ok((header, body)) = format::decode_batch(shared.store, &bytes[at.min(bytes.len())..]) {
+            if shared.is_stopping() {
+                return Err(CompactionError::Closing);
+            }
             for (key, version, place) in wanted(shared, victim, at, body, others)? {
                 let value = &body[version.value.offset as usize..][..version.value.bytes as usize];
                 output.add(key, value, &version, place)?;
@@ -272,3 +278,6 @@ fn drop_victims(shared: &Shared, victims: &Victims) {
         tracing::warn!(%error, "removal of compacted segments is not durable yet");
     }
 }
+
+#[cfg(test)]
+mod tests;

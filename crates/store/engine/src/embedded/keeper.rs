@@ -80,7 +80,7 @@ impl Keeper {
         if let Err(error) = self.try_keep() {
             if error.is_ambiguous() {
                 self.shared.poison(&error);
-            } else {
+            } else if !self.shared.is_stopping() {
                 tracing::warn!(error = chain(&error), "keeping the datastore in order");
             }
         }

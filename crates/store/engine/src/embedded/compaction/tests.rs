@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use cloudeck_task::Scope;
+
+use super::*;
+use crate::embedded::{EmbeddedOptions, EmbeddedStore, KeeperMode};
+use crate::model::{HistoryPolicy, RangeRequest, Txn};
+use crate::sim::SimDisk;
+use crate::store::Store;
+
+fn open(disk: &SimDisk) -> EmbeddedStore {
+    let options = EmbeddedOptions {
+        history: HistoryPolicy {
+            max_revisions: 1,
+            ..HistoryPolicy::default()
+        },
+        segment_bytes: 4 << 10,
+        keeper: KeeperMode::WithCommits,
+        ..EmbeddedOptions::default()
+    };
+    EmbeddedStore::open_on(Arc::new(disk.clone()), options, &Scope::root("compaction")).unwrap()
+}
+
+/// Writes new keys until the log has gone on to another segment.
+async fn fill_segment(store: &EmbeddedStore, prefix: &str) {
+    let sealed = |store: &EmbeddedStore| store.shared.segments().sealed().count();
+    let before = sealed(store);
+    for n in 0.. {
+        if sealed(store) > before {
+            break;
+        }
+        store
+            .txn(Txn::new().put(format!("{prefix}/{n}"), vec![b'x'; 200]))
+            .await
+            .unwrap();
+    }
+}
+
+/// The sealed segments, and nobody at work on them: a commit is answered after the keeper's work for the one before.
+async fn sealed(store: &EmbeddedStore) -> Vec<Arc<Segment>> {
+    store.txn(Txn::new()).await.unwrap();
+    store.shared.segments().sealed().cloned().collect()
+}
+
+async fn exists(store: &EmbeddedStore, key: &str) -> bool {
+    store
+        .range(RangeRequest::key(key.as_bytes()))
+        .await
+        .unwrap()
+        .count
+        == 1
+}
+
+#[tokio::test]
+async fn a_tombstone_stays_until_no_other_segment_holds_the_key() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    store.txn(Txn::new().put("k", "old")).await.unwrap();
+    fill_segment(&store, "a").await;
+    // The old value goes to a base segment, which the next compaction leaves alone.
+    compact(
+        &store.shared,
+        &Victims {
+            base: Vec::new(),
+            log: sealed(&store).await,
+        },
+    )
+    .unwrap();
+    store.txn(Txn::new().delete("k")).await.unwrap();
+    fill_segment(&store, "b").await;
+    assert_eq!(store.shared.segments().base.len(), 1);
+    compact(
+        &store.shared,
+        &Victims {
+            base: Vec::new(),
+            log: sealed(&store).await,
+        },
+    )
+    .unwrap();
+    assert!(!exists(&store, "k").await);
+    store.close().await;
+    let store = open(&disk);
+    assert!(!exists(&store, "k").await, "the deleted key came back");
+
+    // Together with the old value it goes.
+    let base = store.shared.segments().base.clone();
+    let victims = Victims {
+        base,
+        log: sealed(&store).await,
+    };
+    compact(&store.shared, &victims).unwrap();
+    let tombstones = |store: &EmbeddedStore| {
+        let segments: Vec<_> = store.shared.segments().base.clone();
+        let mut count = 0;
+        for segment in segments {
+            let bytes = segment.read_all().unwrap();
+            let (_, body) =
+                format::decode_batch(store.shared.store, &bytes[SEGMENT_HEADER_BYTES as usize..]).unwrap();
+            count += format::decode_records(body)
+                .filter(|record| matches!(record, Ok(Record::Version { version, .. }) if version.deleted))
+                .count();
+        }
+        count
+    };
+    assert_eq!(tombstones(&store), 0);
+    store.close().await;
+    assert!(!exists(&open(&disk), "k").await);
+}
+
+#[tokio::test]
+async fn reads_and_revisions_are_the_same_before_and_after() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    fill_segment(&store, "a").await;
+    store.txn(Txn::new().put("a/0", "again")).await.unwrap();
+    fill_segment(&store, "b").await;
+    let read = || store.range(RangeRequest::new(crate::model::KeyRange::all()));
+    let before = read().await.unwrap();
+    compact(
+        &store.shared,
+        &Victims {
+            base: Vec::new(),
+            log: sealed(&store).await,
+        },
+    )
+    .unwrap();
+    assert_eq!(read().await.unwrap(), before);
+    let moved = store
+        .shared
+        .segments()
+        .base
+        .iter()
+        .map(|segment| segment.garbage_bytes())
+        .sum::<u64>();
+    assert_eq!(moved, 0, "everything moved is in use");
+}
