@@ -62,6 +62,13 @@ pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Makes the directory that `fd` stands for the current one.
+pub fn enter_dir(fd: impl AsFd) -> io::Result<()> {
+    // SAFETY: fchdir takes a descriptor.
+    check(i64::from(unsafe { libc::fchdir(fd.as_fd().as_raw_fd()) }))?;
+    Ok(())
+}
+
 /// Sets the window size of the terminal `fd`.
 pub fn set_window_size(fd: impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
     let size = libc::winsize {

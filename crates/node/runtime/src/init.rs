@@ -212,10 +212,13 @@ fn chown_pipe(stream: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Enters the working directory and makes sure that it lies inside the root: a directory that was open before the root
-/// changed must not become it (CVE-2024-21626).
+/// Enters the working directory. It must lie inside the root: a directory of the machine that is open in this process must
+/// not become it (CVE-2024-21626). So `/proc/self/fd/7` and its like are not followed, and what was entered is looked at.
 fn enter_cwd(cwd: &Path) -> Result<(), SetupError> {
-    std::env::set_current_dir(cwd).step(|| format!("enter working directory {}", cwd.display()))?;
+    let step = || format!("enter working directory {}", cwd.display());
+    let root = mount::open_path("/").step(step)?;
+    let dir = inroot::open(root, cwd, libc::O_PATH | libc::O_DIRECTORY).step(step)?;
+    fd::enter_dir(dir).step(step)?;
     match std::env::current_dir() {
         Ok(path) if path.is_absolute() => Ok(()),
         _ => Err(SetupError::Refused(format!(

@@ -83,6 +83,10 @@ pub fn shim_main() -> i32 {
     let Some(dir) = std::env::args_os().nth(2).map(PathBuf::from) else {
         return 2;
     };
+    // What the daemon has open is no business of ours, nor of the containers.
+    if fd::close_from(3).is_err() {
+        return 2;
+    }
     let Ok(connection) = fd::duplicate(FIRST_CONNECTION) else {
         return 2;
     };

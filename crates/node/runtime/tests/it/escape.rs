@@ -1,11 +1,12 @@
 //! What keeps a container in. Each invariant of the design has a test here.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use cloudeck_runtime::{
-    BindPropagation, Capabilities, Mount, MountSource, Namespaces, PidMode, SandboxConfig, SeccompProfile,
-    User,
+    BindPropagation, Capabilities, ExecRequest, Mount, MountSource, Namespaces, PidMode, SandboxConfig,
+    SeccompProfile, Stdio, User,
 };
 
 use crate::lab::Lab;
@@ -114,18 +115,39 @@ async fn no_descriptor_of_ours_reaches_the_program() {
 #[tokio::test]
 async fn a_working_directory_outside_the_root_is_refused() {
     let lab = Lab::new().await;
+    // A daemon that leaks a directory of the machine into everything that it starts.
+    let machine = std::fs::File::open("/").unwrap();
+    let leaked = machine.as_raw_fd();
+    // SAFETY: plain fcntl on an open descriptor.
+    assert_eq!(unsafe { libc::fcntl(leaked, libc::F_SETFD, 0) }, 0);
     let sandbox = lab.sandbox().await;
-    for number in 3..40 {
+    let victim = lab
+        .start(&sandbox, lab.shell("echo up; echo /proc/self/fd/*; sleep 1000"))
+        .await;
+    lab.wrote(&victim, "/proc/self/fd/3\n").await;
+    for number in (3..40).chain([leaked]) {
+        let cwd = PathBuf::from(format!("/proc/self/fd/{number}"));
         let mut config = lab.program(&["pwd"]);
-        config.cwd = Some(format!("/proc/self/fd/{number}").into());
-        if let Ok(id) = lab.runtime().create_container(&sandbox, config).await {
-            // Made as a directory it cannot be, entered as a link it may not be: whatever it is, it is inside.
-            let root = std::fs::read_link(format!(
-                "/proc/{}/cwd",
-                lab.runtime().container_status(&id).unwrap().pid
-            ));
-            panic!("descriptor {number} became the working directory {root:?}");
-        }
+        config.cwd = Some(cwd.clone());
+        let created = lab.runtime().create_container(&sandbox, config).await;
+        assert!(created.is_err(), "a container entered {}", cwd.display());
+        let stdio = Stdio::Pipes {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        };
+        let exec = ExecRequest {
+            argv: vec!["pwd".into()],
+            env: Vec::new(),
+            cwd: Some(cwd.clone()),
+            user: None,
+            stdio,
+        };
+        assert!(
+            lab.runtime().exec(&victim, exec).await.is_err(),
+            "an exec entered {}",
+            cwd.display()
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every test has an instance of its own and removes it, whatever happens.
 
+#![allow(unsafe_code, reason = "a test leaks a descriptor on purpose")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
 mod escape;
