@@ -114,6 +114,43 @@ pub(crate) struct Replayed<V> {
     pub(crate) prev: Option<Version<V>>,
 }
 
+/// Builds an index from versions in any order, of which some may be there twice.
+pub(crate) struct IndexBuilder<V> {
+    index: Index<V>,
+    changes: Vec<Change>,
+}
+
+impl<V: StoredValue> IndexBuilder<V> {
+    pub(crate) fn new(horizon: Revision) -> Self {
+        Self {
+            index: Index {
+                horizon,
+                ..Index::new()
+            },
+            changes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, key: Bytes, version: Version<V>) {
+        let revision = version.mod_revision;
+        self.index.advance_to(revision);
+        let key = self.index.insert(key, version);
+        if revision > self.index.horizon {
+            self.changes.extend(key.map(|key| Change { revision, key }));
+        }
+    }
+
+    /// The counter will not be below `revision`.
+    pub(crate) fn finish(mut self, revision: Revision) -> Index<V> {
+        self.changes.sort_by_key(|change| change.revision);
+        self.changes.shrink_to_fit();
+        self.index.changes = self.changes.into();
+        self.index.advance_to(revision.max(self.index.horizon));
+        self.index.settle();
+        self.index
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Index<V> {
     keys: BTreeMap<Bytes, Chain<V>>,
@@ -348,30 +385,6 @@ impl<V: StoredValue> Index<V> {
             .iter()
             .filter(|(_, c)| !c.newest.deleted)
             .map(|(k, c)| (k, &c.newest))
-    }
-
-    /// Builds an index from versions in any order, of which some may be there twice.
-    pub(crate) fn rebuild(
-        versions: impl IntoIterator<Item = (Bytes, Version<V>)>,
-        horizon: Revision,
-        revision: Revision,
-    ) -> Self {
-        let mut index = Self::new();
-        let mut changes = Vec::new();
-        for (key, version) in versions {
-            index.advance_to(version.mod_revision);
-            let at = version.mod_revision;
-            let own = index.insert(key, version);
-            if at > horizon {
-                changes.extend(own.map(|key| Change { revision: at, key }));
-            }
-        }
-        changes.sort_by_key(|c| c.revision);
-        index.changes = changes.into();
-        index.horizon = horizon;
-        index.advance_to(revision.max(horizon));
-        index.settle();
-        index
     }
 
     /// Puts a version at its place in the chain. Answers the key, or `None` if the version was there.

@@ -7,8 +7,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::format::{Link, StoreId};
@@ -18,7 +20,7 @@ use super::scan::{Control, Damage, Ending, Scan, scan};
 use super::segment::{self, Place, SEGMENT_HEADER_BYTES, Segment, SegmentKind};
 use super::segments::Segments;
 use crate::disk::Disk;
-use crate::index::Index;
+use crate::index::{Index, IndexBuilder, Version};
 use crate::lease::LeaseTable;
 use crate::model::Revision;
 use crate::state::AGE_STEP;
@@ -89,8 +91,8 @@ pub(crate) fn open(
     } else {
         create(&**disk, &names, segment_bytes, new_id)?
     };
-    let found = read(&**disk, &manifest)?;
-    found.settle(disk, manifest, &names)
+    let (found, index) = read_and_index(&**disk, &manifest)?;
+    found.settle(disk, manifest, &names, index)
 }
 
 /// The first segment of a new store. Without a manifest it was never used.
@@ -146,13 +148,38 @@ fn first_is_unused(file: &dyn crate::disk::File) -> io::Result<bool> {
 
 /// The segments as read.
 struct Found {
-    base: Vec<(Arc<Segment>, Scan)>,
+    base: Vec<Arc<Segment>>,
     log: Vec<(Arc<Segment>, Scan, u64)>,
     /// Position in `log` of the one to go on with.
     active: usize,
 }
 
-fn read(disk: &dyn Disk, manifest: &Manifest) -> Result<Found, OpenError> {
+type Versions = Vec<(Bytes, Version<Place>)>;
+
+/// Reads one segment while another goes into the index: on a thread of its own, at most a segment ahead.
+fn read_and_index(disk: &dyn Disk, manifest: &Manifest) -> Result<(Found, Index<Place>), OpenError> {
+    let (sender, versions) = sync_channel::<Versions>(1);
+    std::thread::scope(|scope| {
+        let name = "store-recovery".to_owned();
+        let reader = std::thread::Builder::new().name(name);
+        let reader = reader.spawn_scoped(scope, move || read(disk, manifest, &sender));
+        let reader = reader.map_err(OpenError::Threads)?;
+        let mut index = IndexBuilder::new(manifest.horizon);
+        for (key, version) in versions.into_iter().flatten() {
+            index.add(key, version);
+        }
+        let found = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((found, index.finish(manifest.revision)))
+    })
+}
+
+fn read(disk: &dyn Disk, manifest: &Manifest, versions: &SyncSender<Versions>) -> Result<Found, OpenError> {
+    let pass_on = |scan: &mut Scan| {
+        // The receiver is there until this function has returned.
+        let _ = versions.send(std::mem::take(&mut scan.versions));
+    };
     let mut base = Vec::new();
     for (id, length) in &manifest.base {
         let (segment, bytes) = load(disk, manifest.store, *id, SegmentKind::Base)?;
@@ -161,7 +188,7 @@ fn read(disk: &dyn Disk, manifest: &Manifest) -> Result<Found, OpenError> {
             sequence: 0,
             checksum: 0,
         };
-        let scan = scan(&segment, manifest.store, &bytes, start);
+        let mut scan = scan(&segment, manifest.store, &bytes, start);
         let damage = match scan.ending {
             Ending::Clean if scan.end as u64 == *length => None,
             Ending::Damaged(damage) => Some(damage),
@@ -170,17 +197,19 @@ fn read(disk: &dyn Disk, manifest: &Manifest) -> Result<Found, OpenError> {
         if let Some(damage) = damage {
             return Err(corrupt(&segment, &scan, damage));
         }
-        base.push((segment, scan));
+        pass_on(&mut scan);
+        base.push(segment);
     }
     let mut log = Vec::new();
     let mut link = manifest.log_start;
     for id in &manifest.log {
         let (segment, bytes) = load(disk, manifest.store, *id, SegmentKind::Log)?;
-        let scan = scan(&segment, manifest.store, &bytes, link);
+        let mut scan = scan(&segment, manifest.store, &bytes, link);
         if let Ending::Damaged(damage) = scan.ending {
             return Err(corrupt(&segment, &scan, damage));
         }
         link = scan.link;
+        pass_on(&mut scan);
         log.push((segment, scan, bytes.len() as u64));
     }
     let active = log
@@ -239,6 +268,7 @@ impl Found {
         disk: &Arc<dyn Disk>,
         mut manifest: Manifest,
         names: &[String],
+        index: Index<Place>,
     ) -> Result<Recovered, OpenError> {
         remove_strangers(&**disk, &manifest, names).map_err(io_error("removing unfinished files"))?;
         let log = self.reopen_log(&manifest)?;
@@ -246,21 +276,11 @@ impl Found {
         let (mut leases, compact) = self.controls(&manifest);
         let ages = thin_out(self.log.iter().flat_map(|(_, scan, _)| &scan.ages));
         let segments = Segments {
-            base: self.base.iter().map(|(segment, _)| Arc::clone(segment)).collect(),
+            base: self.base,
             log_start: manifest.log_start,
             log: self.log.iter().map(|(segment, ..)| Arc::clone(segment)).collect(),
             base_lengths: manifest.base.iter().map(|(_, length)| *length).collect(),
         };
-        let scans = self
-            .base
-            .into_iter()
-            .map(|(_, scan)| scan)
-            .chain(self.log.into_iter().map(|(_, s, _)| s));
-        let index = Index::rebuild(
-            scans.flat_map(|scan| scan.versions),
-            manifest.horizon,
-            manifest.revision,
-        );
         for (key, version) in index.live() {
             leases.reattach(key, None, version.lease);
         }

@@ -17,7 +17,7 @@ use super::manifest::{MANIFEST, Manifest, ManifestWriteError};
 use super::scan::{self, Control};
 use super::segment::{self, Place, SEGMENT_HEADER_BYTES, Segment, SegmentKind};
 use crate::disk::{Disk, RealDisk};
-use crate::index::{Index, Version};
+use crate::index::{Index, IndexBuilder, Version};
 use crate::lease::LeaseTable;
 use crate::model::Revision;
 
@@ -224,7 +224,11 @@ impl Salvage {
         let revision = Revision::new(known.get().saturating_add(self.revisions_lost(segment_bytes)))
             .ok_or(RepairError::NothingToSalvage)?;
         self.epoch = self.epoch.max(manifest.map_or(0, |m| m.epoch)) + 1;
-        let index = Index::rebuild(std::mem::take(&mut self.versions), revision, revision);
+        let mut index = IndexBuilder::new(revision);
+        for (key, version) in std::mem::take(&mut self.versions) {
+            index.add(key, version);
+        }
+        let index = index.finish(revision);
         let first_id = found
             .segments
             .keys()

@@ -121,7 +121,12 @@ fn a_rebuild_in_any_order_and_with_duplicates_gives_the_same() {
     for horizon in 1..=6 {
         let mut trimmed = sample();
         trimmed.trim(revision(horizon));
-        let rebuilt = Index::rebuild(versions.clone(), revision(horizon), Revision::ZERO);
+        let mut rebuilt = IndexBuilder::new(revision(horizon));
+        versions
+            .iter()
+            .cloned()
+            .for_each(|(key, version)| rebuilt.add(key, version));
+        let rebuilt = rebuilt.finish(Revision::ZERO);
         for at in horizon..=6 {
             assert_eq!(seen(&rebuilt, at), seen(&trimmed, at));
         }
