@@ -27,5 +27,11 @@ pub struct TableRow<'a> {
 /// Name and age: the row of kinds without columns of their own.
 pub fn name_and_age(object: &Value, _row: TableRow<'_>) -> Vec<Value> {
     let name = object.str_at(&["metadata", "name"]).unwrap_or_default();
-    vec![Value::from(name), object.at(&["metadata", "creationTimestamp"]).cloned().unwrap_or_default()]
+    vec![
+        Value::from(name),
+        object
+            .at(&["metadata", "creationTimestamp"])
+            .cloned()
+            .unwrap_or_default(),
+    ]
 }

@@ -1,0 +1,51 @@
+//! Small kinds that the cluster itself runs on: namespaces, accounts, leases, priority classes.
+
+pub(crate) mod event;
+mod namespace;
+
+use cloudeck_machinery::{Value, value};
+use compact_str::CompactString;
+
+use crate::{Strategy, fill};
+
+pub(crate) const NAMESPACE: Strategy = Strategy {
+    default: namespace::defaults,
+    prepare_create: namespace::prepare_create,
+    prepare_update: namespace::prepare_update,
+    field_names: &["status.phase"],
+    fields: |namespace| {
+        let phase = namespace.str_at(&["status", "phase"]).unwrap_or_default();
+        Box::new([("status.phase", CompactString::from(phase))])
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const SERVICE_ACCOUNT: Strategy = Strategy {
+    prepare_create: keep_secret_names,
+    prepare_update: |new, _| keep_secret_names(new),
+    ..Strategy::GENERIC
+};
+
+pub(crate) const LEASE: Strategy = Strategy::GENERIC;
+
+pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
+    default: |class| fill::absent(class, "preemptionPolicy", || "PreemptLowerPriority".into()),
+    ..Strategy::GENERIC
+};
+
+pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
+    field_names: &["spec.signerName"],
+    fields: |request| {
+        let signer = request.str_at(&["spec", "signerName"]).unwrap_or_default();
+        Box::new([("spec.signerName", CompactString::from(signer))])
+    },
+    ..Strategy::GENERIC
+};
+
+/// Of the references to secrets only the names are kept.
+fn keep_secret_names(account: &mut Value) {
+    for secret in fill::each(account, "secrets") {
+        let name = secret.str_at(&["name"]).unwrap_or_default();
+        *secret = value!({"name": (name)});
+    }
+}

@@ -1,0 +1,47 @@
+//! Endpoints, their slices, and the kinds of the networking group.
+
+pub(crate) mod endpoints;
+pub(crate) mod slice;
+
+use cloudeck_machinery::{Value, value};
+
+use crate::{Strategy, fill};
+
+pub(crate) const INGRESS: Strategy = Strategy::GENERIC;
+
+pub(crate) const INGRESS_CLASS: Strategy = Strategy {
+    default: |class| {
+        let parameters = fill::member(class, "spec").and_then(|spec| fill::member(spec, "parameters"));
+        if let Some(parameters) = parameters {
+            fill::absent(parameters, "scope", || "Cluster".into());
+        }
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const NETWORK_POLICY: Strategy = Strategy {
+    default: policy_defaults,
+    ..Strategy::GENERIC
+};
+
+/// Source: `SetDefaults_NetworkPolicy`.
+fn policy_defaults(policy: &mut Value) {
+    let Some(spec) = fill::made(policy, "spec") else {
+        return;
+    };
+    if spec.items_at(&["policyTypes"]).is_empty() {
+        let types = if spec.items_at(&["egress"]).is_empty() {
+            value!(["Ingress"])
+        } else {
+            value!(["Ingress", "Egress"])
+        };
+        spec.set_at(&["policyTypes"], types);
+    }
+    for direction in ["ingress", "egress"] {
+        for rule in fill::each(spec, direction) {
+            for port in fill::each(rule, "ports") {
+                fill::absent(port, "protocol", || "TCP".into());
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Endpoints, the older form of endpoint slices.
+
+use cloudeck_machinery::Value;
+
+use crate::{Strategy, fill};
+
+pub(crate) const ENDPOINTS: Strategy = Strategy {
+    default: defaults,
+    ..Strategy::GENERIC
+};
+
+fn defaults(endpoints: &mut Value) {
+    for subset in fill::each(endpoints, "subsets") {
+        for port in fill::each(subset, "ports") {
+            fill::text(port, "protocol", "TCP");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Volumes, claims and their classes.
+
+use cloudeck_machinery::{Value, value};
+
+use crate::pod::defaults::claim_spec;
+use crate::{Strategy, fill};
+
+pub(crate) const PERSISTENT_VOLUME: Strategy = Strategy {
+    default: volume_defaults,
+    prepare_create: |volume| {
+        volume.set_at(&["status"], value!({"phase": "Pending"}));
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
+    default: |claim| {
+        if let Some(spec) = fill::made(claim, "spec") {
+            claim_spec(spec);
+        }
+        if let Some(status) = fill::made(claim, "status") {
+            fill::text(status, "phase", "Pending");
+        }
+    },
+    prepare_create: |claim| {
+        claim.set_at(&["status"], value!({"phase": "Pending"}));
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const STORAGE_CLASS: Strategy = Strategy {
+    default: |class| {
+        fill::absent(class, "reclaimPolicy", || "Delete".into());
+        fill::absent(class, "volumeBindingMode", || "Immediate".into());
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const CSI_DRIVER: Strategy = Strategy {
+    default: driver_defaults,
+    ..Strategy::GENERIC
+};
+
+fn volume_defaults(volume: &mut Value) {
+    if let Some(status) = fill::made(volume, "status") {
+        fill::text(status, "phase", "Pending");
+    }
+    if let Some(spec) = fill::made(volume, "spec") {
+        fill::text(spec, "persistentVolumeReclaimPolicy", "Retain");
+        fill::absent(spec, "volumeMode", || "Filesystem".into());
+        fill::round_resources(spec, "capacity");
+        if let Some(path) = fill::member(spec, "hostPath") {
+            fill::absent(path, "type", || "".into());
+        }
+    }
+}
+
+fn driver_defaults(driver: &mut Value) {
+    let Some(spec) = fill::made(driver, "spec") else {
+        return;
+    };
+    fill::absent(spec, "attachRequired", || true.into());
+    for flag in [
+        "podInfoOnMount",
+        "storageCapacity",
+        "requiresRepublish",
+        "seLinuxMount",
+        "preventPodSchedulingIfMissing",
+    ] {
+        fill::absent(spec, flag, || false.into());
+    }
+    fill::absent(spec, "fsGroupPolicy", || "ReadWriteOnceWithFSType".into());
+    if spec.items_at(&["volumeLifecycleModes"]).is_empty() {
+        spec.set_at(&["volumeLifecycleModes"], value!(["Persistent"]));
+    }
+}

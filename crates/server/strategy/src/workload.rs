@@ -1,0 +1,58 @@
+//! Kinds that make pods from a template.
+
+mod defaults;
+
+use compact_str::ToCompactString;
+
+use crate::Strategy;
+
+pub(crate) const DEPLOYMENT: Strategy = Strategy {
+    default: defaults::deployment,
+    prepare_update: defaults::annotations_raise_generation,
+    ..Strategy::GENERIC
+};
+
+pub(crate) const REPLICA_SET: Strategy = Strategy {
+    default: defaults::replica_set,
+    ..Strategy::GENERIC
+};
+
+pub(crate) const STATEFUL_SET: Strategy = Strategy {
+    default: defaults::stateful_set,
+    ..Strategy::GENERIC
+};
+
+pub(crate) const DAEMON_SET: Strategy = Strategy {
+    default: defaults::daemon_set,
+    prepare_create: defaults::first_template_generation,
+    prepare_update: defaults::raise_template_generation,
+    ..Strategy::GENERIC
+};
+
+pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
+    default: defaults::replication_controller,
+    field_names: &["status.replicas"],
+    fields: |controller| {
+        let replicas = controller.int_at(&["status", "replicas"]).unwrap_or(0);
+        Box::new([("status.replicas", replicas.to_compact_string())])
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const CONTROLLER_REVISION: Strategy = Strategy::GENERIC;
+
+pub(crate) const JOB: Strategy = Strategy {
+    default: defaults::job,
+    prepare_create: defaults::job_selector,
+    field_names: &["status.successful"],
+    fields: |job| {
+        let succeeded = job.int_at(&["status", "succeeded"]).unwrap_or(0);
+        Box::new([("status.successful", succeeded.to_compact_string())])
+    },
+    ..Strategy::GENERIC
+};
+
+pub(crate) const CRON_JOB: Strategy = Strategy {
+    default: defaults::cron_job,
+    ..Strategy::GENERIC
+};
