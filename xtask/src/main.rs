@@ -1,10 +1,13 @@
-//! Developer tasks: `cargo xtask tidy|codegen`.
+//! Developer tasks: `cargo xtask test|check|tidy|codegen`.
 
 mod codegen;
 mod codegen_rbac;
+mod test;
 mod tidy;
+mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -16,8 +19,28 @@ fn main() -> Result<()> {
             codegen_rbac::run(&root())
         }
         Some("tidy") => tidy::run(&root(), arguments.get(1).is_some_and(|flag| flag == "--update")),
-        _ => bail!("usage: cargo xtask codegen | tidy [--update]"),
+        Some("test") => test::run(&root(), &arguments[1..]),
+        Some("check") => check(&root()),
+        _ => bail!("usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | check"),
     }
+}
+
+/// What needs no machine: formatting, lints, the rules of the house; licences and advisories where cargo-deny is installed.
+fn check(root: &Path) -> Result<()> {
+    let cargo = |arguments: &[&str]| tools::run(Command::new("cargo").args(arguments).current_dir(root));
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    tidy::run(root, false)?;
+    if Command::new("cargo")
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|done| done.status.success())
+    {
+        cargo(&["deny", "check", "licenses", "bans", "sources"])?;
+    } else {
+        eprintln!("cargo-deny is not installed: licences and bans not checked");
+    }
+    Ok(())
 }
 
 /// The workspace's root: this package's parent.

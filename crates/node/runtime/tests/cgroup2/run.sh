@@ -27,10 +27,10 @@ fi
 kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
 overlay=$(find "$cache/kernel/lib" -name overlay.ko)
 
-# The test program knows its shim by an absolute path, so both keep theirs.
-tests=$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -n 1)
-shim=$(dirname "$(dirname "$tests")")/cloudeck-shimhost
+# The test program knows its shim by an absolute path, so both keep theirs. `cargo xtask test` passes what it has built.
+tests=${CLOUDECK_LANE_TESTS:-$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -n 1)}
+shim=${CLOUDECK_LANE_SHIM:-$(dirname "$(dirname "$tests")")/cloudeck-shimhost}
 
 root=$(mktemp -d "$cache/root.XXXXXX")
 trap 'rm -rf "$root"' EXIT
