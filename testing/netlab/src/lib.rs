@@ -21,6 +21,7 @@ use cloudeck_net::{Ipv4Cidr, NetNamespace, RouteSocket};
 use cloudeck_network::{AttachRequest, NetworkConfig, PodAddress};
 
 pub use cloudeck_network::PodNetwork;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use tempfile::TempDir;
 
 /// The node's address towards the outside.
@@ -241,6 +242,27 @@ pub fn ask_tcp(from: &NetNamespace, address: Ipv4Addr, port: u16) -> std::io::Re
         Answer::parse(&text)
     })
     .unwrap()
+}
+
+/// Connects from a certain address of the namespace and reads the answer.
+pub fn ask_tcp_as(
+    from: &NetNamespace,
+    source: Ipv4Addr,
+    address: Ipv4Addr,
+    port: u16,
+) -> std::io::Result<Answer> {
+    let mut stream = from
+        .run(|| {
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+            rustix::net::connect(&socket, &SocketAddrV4::new(address, port))?;
+            Ok::<_, std::io::Error>(TcpStream::from(socket))
+        })
+        .unwrap()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Answer::parse(&text)
 }
 
 /// Sends a datagram from the namespace and reads the answer.

@@ -3,12 +3,15 @@
 use std::net::Ipv4Addr;
 
 use crate::namespace::NetNamespace;
-use crate::netlink::{AttributeWriter, NetlinkError, NetlinkSocket, Protocol, Requests};
+use crate::netlink::{
+    AttributeWriter, Attributes, NetlinkError, NetlinkSocket, ParseError, Protocol, Requests,
+};
 
 #[cfg(test)]
 mod tests;
 
 const DELETE: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 2;
+const GET: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 1;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const FILTER: u16 = 25;
@@ -43,6 +46,17 @@ pub struct Connections {
     pub answered_by: Option<(Ipv4Addr, u16)>,
 }
 
+/// A connection that the kernel tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tracked {
+    /// The protocol above IP.
+    pub protocol: u8,
+    /// Where the client sent to.
+    pub destination: (Ipv4Addr, u16),
+    /// Who answers: another one, if the destination was translated.
+    pub answered_by: (Ipv4Addr, u16),
+}
+
 /// A socket to the kernel's connection tracking.
 #[derive(Debug)]
 pub struct ConntrackSocket {
@@ -64,6 +78,19 @@ impl ConntrackSocket {
         })
     }
 
+    /// The IPv4 connections of a protocol with ports.
+    pub fn list(&mut self, protocol: u8) -> Result<Vec<Tracked>, NetlinkError> {
+        let mut request = Requests::new();
+        request.push(GET, 0, &[libc::AF_INET as u8, 0, 0, 0], |_| {});
+        let mut found = Vec::new();
+        self.socket.dump(request, |message| {
+            let (_, attributes) = message.split::<4>()?;
+            found.extend(read(&attributes)?.filter(|tracked| tracked.protocol == protocol));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Forgets all connections that meet one of the descriptions, which may be none. Needs kernel 5.8.
     pub fn forget(&mut self, which: &[Connections]) -> Result<(), NetlinkError> {
         if which.is_empty() {
@@ -77,6 +104,37 @@ impl ConntrackSocket {
         }
         self.socket.execute(requests)
     }
+}
+
+fn read(attributes: &Attributes<'_>) -> Result<Option<Tracked>, ParseError> {
+    let tuple = |kind, address, port| -> Result<Option<(u8, Ipv4Addr, u16)>, ParseError> {
+        let Some(tuple) = attributes.find(kind)? else {
+            return Ok(None);
+        };
+        let (ip, proto) = (tuple.nested().find(TUPLE_IP)?, tuple.nested().find(TUPLE_PROTO)?);
+        let (Some(ip), Some(proto)) = (ip, proto) else {
+            return Ok(None);
+        };
+        let address = ip.nested().find(address)?.map(|a| a.ipv4()).transpose()?;
+        let port = proto.nested().find(port)?.map(|a| a.be16()).transpose()?;
+        let number = proto
+            .nested()
+            .find(PROTO_NUMBER)?
+            .and_then(|a| a.value.first().copied());
+        Ok(number
+            .zip(address)
+            .zip(port)
+            .map(|((number, address), port)| (number, address, port)))
+    };
+    let original = tuple(TUPLE_ORIGINAL, IP_DESTINATION, PROTO_DESTINATION_PORT)?;
+    let reply = tuple(TUPLE_REPLY, IP_SOURCE, PROTO_SOURCE_PORT)?;
+    Ok(original
+        .zip(reply)
+        .map(|((protocol, to, to_port), (_, by, by_port))| Tracked {
+            protocol,
+            destination: (to, to_port),
+            answered_by: (by, by_port),
+        }))
 }
 
 impl Connections {

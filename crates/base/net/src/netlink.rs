@@ -4,7 +4,7 @@
     reason = "setsockopt(2) at level SOL_NETLINK has no wrapper in rustix"
 )]
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -241,6 +241,14 @@ impl NetlinkSocket {
         self.receive(RecvFlags::empty(), each).map(|_| ())
     }
 
+    /// Hands the news that are there to `each`, without waiting. `false` when there are none.
+    pub fn hear_now(
+        &mut self,
+        each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
+    ) -> Result<bool, NetlinkError> {
+        self.receive(RecvFlags::DONTWAIT, each)
+    }
+
     fn send(&mut self, requests: Requests) -> Result<Sequenced, NetlinkError> {
         let (bytes, sequenced) = requests.numbered(self.next_sequence);
         self.next_sequence = self.next_sequence.wrapping_add(sequenced.count as u32).max(1);
@@ -271,6 +279,12 @@ impl NetlinkSocket {
             each(&message?)?;
         }
         Ok(true)
+    }
+}
+
+impl AsRawFd for NetlinkSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

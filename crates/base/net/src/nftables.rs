@@ -12,10 +12,12 @@ mod list;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use element::{Element, ElementData, SetData, SetSpec, SetType};
 pub use list::{Chain, ListedElement};
 pub use rule::{Meta, NatKind, Register, Rule, Verdict, ct_state};
+pub use watch::{NftWatch, TableNews};
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 const BATCH_BEGIN: u16 = 0x10;

@@ -1,7 +1,7 @@
 //! Installing what the model says.
 
 use cloudeck_net::NetlinkError;
-use cloudeck_net::conntrack::ConntrackSocket;
+use cloudeck_net::conntrack::{ConntrackSocket, Tracked};
 use cloudeck_net::nftables::{Batch, Element, NftSocket};
 use rustix::io::Errno;
 
@@ -9,6 +9,7 @@ use crate::config::ProxyConfig;
 use crate::error::{ProxyApplyError, ProxyStartError};
 use crate::model::{Delta, Entry, StaleAffinity};
 use crate::rules::{self, Table};
+use crate::view::Protocol;
 
 /// A client's stickiness may end while it is being removed; then look again, but not for ever.
 const UNSTICK_ATTEMPTS: usize = 4;
@@ -51,6 +52,17 @@ impl Installer {
             .map_err(|source| ProxyApplyError::Table { table, source })
     }
 
+    /// Whether the table is there, whatever is in it.
+    pub(crate) fn is_installed(&mut self) -> Result<bool, ProxyApplyError> {
+        let table = self.table.name.clone();
+        let tables = self.nft.tables();
+        let tables = tables.map_err(|source| ProxyApplyError::Look {
+            table: table.clone(),
+            source,
+        })?;
+        Ok(tables.contains(&table))
+    }
+
     /// Installs a difference. After an error the table is as it was before.
     pub(crate) fn change(&mut self, delta: &Delta) -> Result<(), ProxyApplyError> {
         let batch = self.table.change(delta);
@@ -68,6 +80,13 @@ impl Installer {
         }
         let stale: Vec<_> = delta.stale_connections.iter().copied().collect();
         self.conntrack.forget(&stale).map_err(ProxyApplyError::Forget)
+    }
+
+    /// The datagram connections that the kernel tracks.
+    pub(crate) fn tracked_datagrams(&mut self) -> Result<Vec<Tracked>, ProxyApplyError> {
+        self.conntrack
+            .list(Protocol::Udp.number())
+            .map_err(ProxyApplyError::Forget)
     }
 
     fn unstick(&mut self, stale: &[StaleAffinity]) -> Result<(), NetlinkError> {

@@ -29,6 +29,14 @@ pub enum ProxyApplyError {
         /// Why not.
         source: NetlinkError,
     },
+    /// Whether the table is there.
+    #[error("look for the table {table}")]
+    Look {
+        /// Its name.
+        table: String,
+        /// Why not.
+        source: NetlinkError,
+    },
     /// Connections that lead to endpoints which are gone.
     #[error("forget tracked connections")]
     Forget(#[source] NetlinkError),

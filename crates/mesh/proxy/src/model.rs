@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use cloudeck_net::conntrack::Connections;
+use cloudeck_net::conntrack::{Connections, Tracked};
 
 use crate::slots::{self, Endpoint, SizeClass};
 use crate::view::{EndpointSliceView, ObjectKey, Protocol, ServiceView};
@@ -195,6 +195,44 @@ impl Model {
         entries.extend(self.hairpins.0.keys().copied().map(Entry::Hairpin));
         entries.extend(self.cluster_ips.0.keys().copied().map(Entry::ClusterIp));
         entries
+    }
+
+    /// Which of the datagram connections that the kernel tracks lead to no endpoint of their Service: what an earlier
+    /// life of the proxy left, as it could not see the endpoints go.
+    pub fn stale_among(&self, tracked: &[Tracked]) -> BTreeSet<Connections> {
+        let mut stale = BTreeSet::new();
+        for connection in tracked
+            .iter()
+            .filter(|tracked| tracked.protocol == Protocol::Udp.number())
+        {
+            let (address, port) = connection.destination;
+            let (answerer, answering_port) = connection.answered_by;
+            let translated = connection.answered_by != connection.destination;
+            let by_address = Frontend {
+                address: Some(address),
+                protocol: Protocol::Udp,
+                port,
+            };
+            // An untranslated connection to the port may be anybody's, on any address.
+            let by_port = translated.then_some(Frontend {
+                address: None,
+                ..by_address
+            });
+            let mut found = [Some(by_address), by_port].into_iter().flatten();
+            let Some((frontend, rules)) =
+                found.find_map(|frontend| Some((frontend, self.installed.get(&frontend)?)))
+            else {
+                continue;
+            };
+            let answerer = Endpoint {
+                address: answerer,
+                port: answering_port,
+            };
+            if rules.refusal.is_none() && !rules.endpoints().any(|endpoint| endpoint == answerer) {
+                stale.insert(frontend.connections(Some(answerer)));
+            }
+        }
+        stale
     }
 
     /// Puts a slice where it belongs and tells which Services that concerns.

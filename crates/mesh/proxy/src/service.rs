@@ -1,5 +1,6 @@
 //! The proxy's loop: changes in, batches out.
 
+use cloudeck_net::nftables::{NftWatch, TableNews};
 use cloudeck_task::Scope;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -42,9 +43,13 @@ impl Proxy {
         };
         let (changes, received) = mpsc::channel(CHANGES_WAITING);
         let (told, progress) = watch::channel(Progress::default());
+        let watch = NftWatch::open(config.namespace.as_deref()).map_err(ProxyStartError::Socket)?;
+        let (tell_removal, removals) = mpsc::channel(1);
+        scope.spawn_until_shutdown("service-proxy-watch", listen(watch, config.table(), tell_removal));
         let run = Loop {
             model: Model::new(node),
             installer: Some(installer),
+            removals,
             told,
         };
         scope.spawn_until_shutdown("service-proxy", run.run(received));
@@ -77,6 +82,8 @@ struct Loop {
     model: Model,
     /// Away while a thread installs something.
     installer: Option<Installer>,
+    /// Something was said about the removal of our table.
+    removals: mpsc::Receiver<()>,
     told: watch::Sender<Progress>,
 }
 
@@ -84,26 +91,49 @@ impl Loop {
     async fn run(mut self, mut received: mpsc::Receiver<Change>) {
         let mut waiting = Vec::new();
         loop {
-            let count = received.recv_many(&mut waiting, CHANGES_PER_BATCH).await;
-            if count == 0 {
-                return;
-            }
-            let mut synced_now = false;
-            for change in waiting.drain(..) {
-                synced_now |= change == Change::Synced;
-                self.model.apply(change);
-            }
-            let progress = *self.told.borrow();
-            let synced = progress.synced || synced_now;
-            let failing = synced && !self.install(synced_now || progress.failing).await;
-            self.told.send_modify(|progress| {
-                *progress = Progress {
-                    changes: progress.changes + count as u64,
-                    synced,
-                    failing,
-                };
-            });
+            let lost = tokio::select! {
+                count = received.recv_many(&mut waiting, CHANGES_PER_BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    false
+                }
+                Some(()) = self.removals.recv() => self.is_lost().await,
+            };
+            self.deal_with(&mut waiting, lost).await;
         }
+    }
+
+    async fn deal_with(&mut self, waiting: &mut Vec<Change>, lost: bool) {
+        let count = waiting.len() as u64;
+        let mut synced_now = false;
+        for change in waiting.drain(..) {
+            synced_now |= change == Change::Synced;
+            self.model.apply(change);
+        }
+        let progress = *self.told.borrow();
+        let synced = progress.synced || synced_now;
+        let failing = synced && !self.install(synced_now || progress.failing || lost).await;
+        self.told.send_modify(|progress| {
+            *progress = Progress {
+                changes: progress.changes + count,
+                synced,
+                failing,
+            };
+        });
+    }
+
+    /// Whether somebody has removed our table. When we ourselves replace it, it is there again.
+    async fn is_lost(&mut self) -> bool {
+        if !self.told.borrow().synced {
+            return false;
+        }
+        let installed = self.on_thread(Installer::is_installed).await;
+        let lost = matches!(installed, Ok(false));
+        if lost {
+            warn!("somebody removed the service table; installing it anew");
+        }
+        lost
     }
 
     /// Installs what has changed, or everything. `false` when the kernel does not hold it now.
@@ -113,7 +143,12 @@ impl Loop {
             if delta.is_empty() {
                 return true;
             }
-            let (delta, outcome) = self.on_thread(delta, Installer::change).await;
+            let (delta, outcome) = self
+                .on_thread(move |installer| {
+                    let outcome = installer.change(&delta);
+                    (delta, outcome)
+                })
+                .await;
             match outcome {
                 Ok(()) => {
                     self.clean(delta).await;
@@ -126,12 +161,11 @@ impl Loop {
             }
         }
         let entries = self.model.take_all();
-        let (entries, outcome) = self
-            .on_thread(entries, |installer, entries| installer.replace(entries))
-            .await;
-        match outcome {
+        let count = entries.len();
+        match self.on_thread(move |installer| installer.replace(&entries)).await {
             Ok(()) => {
-                info!(entries = entries.len(), "installed the service table");
+                info!(entries = count, "installed the service table");
+                self.clean_all().await;
                 true
             }
             Err(error) => {
@@ -148,8 +182,7 @@ impl Loop {
         if delta.stale_affinity.is_empty() && delta.stale_connections.is_empty() {
             return;
         }
-        let (_, outcome) = self.on_thread(delta, Installer::clean).await;
-        if let Err(error) = outcome {
+        if let Err(error) = self.on_thread(move |installer| installer.clean(&delta)).await {
             warn!(
                 error = describe(&error),
                 "clients of removed endpoints are not let go"
@@ -157,29 +190,63 @@ impl Loop {
         }
     }
 
-    async fn on_thread<T: Send + 'static>(
+    /// Lets go of whom the difference to an earlier life's table would have told.
+    async fn clean_all(&mut self) {
+        match self.on_thread(Installer::tracked_datagrams).await {
+            Ok(tracked) => {
+                let stale_connections = self.model.stale_among(&tracked);
+                self.clean(Delta {
+                    stale_connections,
+                    ..Delta::default()
+                })
+                .await;
+            }
+            Err(error) => warn!(error = describe(&error), "tracked connections cannot be listed"),
+        }
+    }
+
+    async fn on_thread<R: Send + 'static>(
         &mut self,
-        what: T,
-        action: fn(&mut Installer, &T) -> Result<(), ProxyApplyError>,
-    ) -> (T, Result<(), ProxyApplyError>) {
+        action: impl FnOnce(&mut Installer) -> R + Send + 'static,
+    ) -> R {
         let mut installer = self
             .installer
             .take()
             .expect("it is put back before the next call");
         let work = tokio::task::spawn_blocking(move || {
-            let outcome = action(&mut installer, &what);
-            (installer, what, outcome)
+            let outcome = action(&mut installer);
+            (installer, outcome)
         });
         match work.await {
-            Ok((installer, what, outcome)) => {
+            Ok((installer, outcome)) => {
                 self.installer = Some(installer);
-                (what, outcome)
+                outcome
             }
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // The runtime is shutting down, and with it this loop.
                 Err(_cancelled) => std::future::pending().await,
             },
+        }
+    }
+}
+
+/// Tells of removals that may concern the table. Ends when it cannot hear any more: then a removed table comes back
+/// only with the next change.
+async fn listen(mut watch: NftWatch, table: String, removals: mpsc::Sender<()>) {
+    let concerned = |news: &TableNews| match news {
+        TableNews::Removed(removed) => *removed == table,
+        TableNews::Missed => true,
+    };
+    loop {
+        match watch.next().await {
+            // One that waits to be looked at stands for all before it.
+            Ok(news) if news.iter().any(concerned) => drop(removals.try_send(())),
+            Ok(_) => {}
+            Err(error) => {
+                warn!(%error, "cannot hear any more of tables that are removed");
+                return;
+            }
         }
     }
 }

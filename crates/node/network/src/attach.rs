@@ -16,6 +16,8 @@ use crate::name;
 
 /// The pod's end of its link.
 const POD_LINK: &str = "eth0";
+/// A source is taken only from the device that the way back to it leads over.
+const STRICT: u32 = 1;
 
 /// Everything about one connection, decided before anything is done.
 pub(crate) struct Plan<'a> {
@@ -134,6 +136,8 @@ impl Plan<'_> {
             up: true,
             route_localnet: Some(true),
             no_ipv6_address: self.ipv6,
+            // A pod may send under its own address only.
+            reverse_path_filter: Some(STRICT),
             ..LinkChange::default()
         };
         let finished = LinkChange {

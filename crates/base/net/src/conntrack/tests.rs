@@ -117,3 +117,18 @@ fn exactly_the_described_connections_are_forgotten() {
     );
     check(Connections { protocol: 6, ..to }, 2);
 }
+
+#[test]
+fn connections_are_listed_by_protocol() {
+    let namespace = tracking(&[1001, 1002]);
+    let mut socket = ConntrackSocket::open_in(&namespace).unwrap();
+    let mut listed = socket.list(UDP).unwrap();
+    listed.sort_by_key(|tracked| tracked.destination);
+    let to = |port| Tracked {
+        protocol: UDP,
+        destination: (HERE, port),
+        answered_by: (HERE, port),
+    };
+    assert_eq!(listed, [to(1001), to(1002)]);
+    assert!(socket.list(6).unwrap().is_empty());
+}

@@ -117,6 +117,11 @@ impl<'a> Attribute<'a> {
         self.array().map(u32::from_ne_bytes)
     }
 
+    /// The value as 16 bits in network order.
+    pub fn be16(&self) -> Result<u16, ParseError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     /// The value as 32 bits in network order.
     pub fn be32(&self) -> Result<u32, ParseError> {
         self.array().map(u32::from_be_bytes)

@@ -202,3 +202,17 @@ fn the_kernel_takes_filters() {
     ];
     check(ChainKind::Filter, Hook::Input, &rules);
 }
+
+#[tokio::test]
+async fn removed_tables_are_heard_of() {
+    let namespace = NetNamespace::create().unwrap();
+    let mut watch = NftWatch::open(Some(&namespace)).unwrap();
+    let mut socket = NftSocket::open_in(&namespace).unwrap();
+    socket.commit(with_map()).unwrap();
+    let mut remove = Batch::new();
+    remove.delete_table("t");
+    socket.commit(remove).unwrap();
+    let heard = watch.next().await.unwrap();
+    // The first batch renews the table, which is a removal too.
+    assert!(heard.contains(&TableNews::Removed("t".to_owned())), "{heard:?}");
+}

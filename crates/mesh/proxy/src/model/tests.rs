@@ -263,6 +263,42 @@ fn a_slice_that_changes_its_service_leaves_the_former_one() {
     );
 }
 
+#[test]
+fn datagram_connections_of_an_earlier_life_are_sorted_out() {
+    let mut udp = ServiceView {
+        ports: vec![port(Some(30053))],
+        ..service()
+    };
+    udp.ports[0].protocol = Protocol::Udp;
+    let mut of = slice(vec![endpoint(1, "here")]);
+    of.ports[0].protocol = Protocol::Udp;
+    let mut model = Model::new(node());
+    model.apply(Change::Service(key("s"), Some(udp)));
+    model.apply(Change::EndpointSlice(key("s-1"), Some(of)));
+    model.take_all();
+    let pod = |last| (Ipv4Addr::new(10, 244, 0, last), 8080);
+    let stale = |destination, answered_by| {
+        model
+            .stale_among(&[Tracked {
+                protocol: 17,
+                destination,
+                answered_by,
+            }])
+            .len()
+    };
+    assert_eq!(stale((CLUSTER_IP, 80), pod(1)), 0);
+    assert_eq!(stale((CLUSTER_IP, 80), pod(2)), 1);
+    assert_eq!(
+        stale((CLUSTER_IP, 80), (CLUSTER_IP, 80)),
+        1,
+        "from before there were endpoints"
+    );
+    assert_eq!(stale((NODE_ADDRESS, 30053), pod(1)), 0);
+    assert_eq!(stale((NODE_ADDRESS, 30053), pod(2)), 1);
+    let foreign = (Ipv4Addr::new(203, 0, 113, 1), 30053);
+    assert_eq!(stale(foreign, foreign), 0, "not ours");
+}
+
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let name = prop::sample::select(vec!["s", "t", "u"]);
     let service = (

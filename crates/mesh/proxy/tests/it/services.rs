@@ -323,14 +323,33 @@ async fn a_restarted_proxy_leaves_the_table_in_force_until_it_knows_everything()
     assert_eq!(ask_tcp(rig.node(), CLUSTER_IP, 80).unwrap().server, "b");
 }
 
-#[tokio::test]
-async fn a_table_that_somebody_flushed_comes_back_with_the_next_change() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_removes_comes_back_by_itself() {
     let rig = Rig::new("flushed").await;
     let a = rig.backend("a", 8080).await;
     rig.tell_service(service(None)).await;
-    purge("flushed", Some(rig.node())).unwrap();
     rig.tell_endpoints(vec![a.endpoint()]).await;
+    let mut progress = rig.proxy.progress();
+    progress.mark_unchanged();
+    purge("flushed", Some(rig.node())).unwrap();
+    assert!(progress.changed().await.is_ok());
     assert!(ask_tcp(rig.node(), CLUSTER_IP, 80).is_ok());
+}
+
+#[tokio::test]
+async fn datagrams_to_an_endpoint_that_went_unseen_find_another_one() {
+    let mut rig = Rig::new("unseen").await;
+    let (a, b) = (rig.backend("a", 8080).await, rig.backend("b", 8080).await);
+    let client = rig.lab.pod(&rig.network, "client").await;
+    let socket = udp_client(&client.namespace);
+    rig.tell_service(service(None)).await;
+    rig.tell_endpoints(vec![a.endpoint()]).await;
+    assert_eq!(ask_udp_over(&socket, CLUSTER_IP, 80).unwrap().server, "a");
+    rig.restart();
+    rig.tell_service(service(None)).await;
+    rig.tell_endpoints(vec![b.endpoint()]).await;
+    rig.tell(Change::Synced).await;
+    assert_eq!(ask_udp_over(&socket, CLUSTER_IP, 80).unwrap().server, "b");
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use cloudeck_net::nftables::NftSocket;
+use cloudeck_net::route::{RouteSpec, RouteTarget};
 use cloudeck_net::{NetNamespace, RouteSocket};
-use cloudeck_netlab::{Lab, NODE, OUTSIDE, Server, ask_tcp, ask_udp, path_of};
+use cloudeck_netlab::{Lab, NODE, OUTSIDE, Server, ask_tcp, ask_tcp_as, ask_udp, path_of};
 use cloudeck_network::{
     AttachError, AttachRequest, HostPort, InstanceNames, NetworkStartError, PodNetwork, purge,
 };
@@ -67,6 +68,48 @@ async fn pods_reach_each_other_the_node_and_the_outside() {
         .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default())
         .unwrap();
     assert!(!ipv6.contains("eth0"), "{ipv6}");
+}
+
+#[tokio::test]
+async fn a_pod_cannot_send_under_another_address() {
+    let lab = Lab::new("spoof");
+    let network = lab.start_network().await;
+    let a = lab.pod(&network, "a").await;
+    let server = Server::start(&lab.node, "node", 0);
+    let foreign = Ipv4Addr::new(10, 244, 0, 200);
+    let mut inside = RouteSocket::open_in(&a.namespace).unwrap();
+    let index = inside.link_named("eth0").unwrap().unwrap().index;
+    inside.add_address(index, foreign, 32, 0).unwrap();
+    assert!(ask_tcp_as(&a.namespace, a.address.ip, NODE, server.port()).is_ok());
+    // A way back, so that only the check of the source stands in between.
+    let mut host = RouteSocket::open_in(&lab.node).unwrap();
+    let uplink = host.link_named("uplink").unwrap().unwrap().index;
+    let destination = "10.244.0.200/32".parse().unwrap();
+    let target = RouteTarget::Link(uplink);
+    host.add_route(&RouteSpec {
+        destination,
+        target,
+        source: None,
+        protocol: 4,
+    })
+    .unwrap();
+    let before = rejected_sources(&lab.node);
+    assert!(ask_tcp_as(&a.namespace, foreign, NODE, server.port()).is_err());
+    assert!(rejected_sources(&lab.node) > before);
+}
+
+/// How many packets the kernel has dropped for where they came from.
+fn rejected_sources(namespace: &NetNamespace) -> u64 {
+    let text = namespace
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap())
+        .unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names
+        .split(' ')
+        .position(|name| name == "IPReversePathFilter")
+        .unwrap();
+    values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
 #[tokio::test]
