@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use cloudeck_apiserver::http::{self, EdgeConfig, EdgeHandle, TlsNodes};
+use cloudeck_apiserver::http::{self, EdgeConfig, EdgeHandle, NodeDialer, TlsNodes};
 use cloudeck_apiserver::{Config, Server};
 use cloudeck_auth::{Authenticator, LocalIdentity};
 use cloudeck_client::Client;
@@ -34,8 +34,23 @@ impl TestServer {
         Self::start_on(store, scope).await
     }
 
+    /// Starts on the memory store with something else in the place of nodes.
+    pub async fn start_with_nodes(nodes: Arc<dyn NodeDialer>) -> anyhow::Result<Self> {
+        let scope = Scope::root("testkit");
+        let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &scope));
+        Self::assemble(store, scope, Some(nodes)).await
+    }
+
     /// Starts on `store`; `scope` ends with the server.
     pub async fn start_on(store: Arc<dyn Store>, scope: Scope) -> anyhow::Result<Self> {
+        Self::assemble(store, scope, None).await
+    }
+
+    async fn assemble(
+        store: Arc<dyn Store>,
+        scope: Scope,
+        nodes: Option<Arc<dyn NodeDialer>>,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("making a directory for certificates")?;
         let pki = ClusterPki::ensure(&directory.path().join("pki"), &pki_config(), SystemTime::now())?;
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,7 +60,7 @@ impl TestServer {
         // Endpoints may not be loopback addresses, so the advertised one is made up.
         let config = Config::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port, key);
         let server = Server::start(config, Arc::clone(&store), &scope).await?;
-        let edge = http::serve(&server, listener, edge_config(&server, &pki)?, &scope)?;
+        let edge = http::serve(&server, listener, edge_config(&server, &pki, nodes)?, &scope)?;
         Ok(Self {
             server,
             pki,
@@ -107,7 +122,11 @@ fn pki_config() -> PkiConfig {
     }
 }
 
-fn edge_config(server: &Server, pki: &ClusterPki) -> anyhow::Result<EdgeConfig> {
+fn edge_config(
+    server: &Server,
+    pki: &ClusterPki,
+    nodes: Option<Arc<dyn NodeDialer>>,
+) -> anyhow::Result<EdgeConfig> {
     let certificate = Arc::new(ServingCertificate::new(&pki.apiserver)?);
     let authorities = [
         pki.client_authority.certificate().clone(),
@@ -117,9 +136,14 @@ fn edge_config(server: &Server, pki: &ClusterPki) -> anyhow::Result<EdgeConfig> 
     let clients = ClientVerifier::new(pki.client_authority.certificate())?;
     let front_proxies = ClientVerifier::new(pki.front_proxy_authority.certificate())?;
     let authenticator = Arc::new(Authenticator::new(clients, front_proxies, server.tokens()));
-    let authority = pki.serving_authority.certificate_pem();
-    let nodes = cloudeck_pki::client_config(authority, Some(&pki.kubelet_client), &[b"http/1.1"])?;
-    let nodes = Arc::new(TlsNodes::new(nodes));
+    let nodes = match nodes {
+        Some(nodes) => nodes,
+        None => {
+            let authority = pki.serving_authority.certificate_pem();
+            let config = cloudeck_pki::client_config(authority, Some(&pki.kubelet_client), &[b"http/1.1"])?;
+            Arc::new(TlsNodes::new(config))
+        }
+    };
     let metrics = Registry::new();
     Ok(EdgeConfig {
         tls,

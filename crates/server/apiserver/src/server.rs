@@ -74,7 +74,13 @@ impl Server {
             observers: vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
         };
         let stream = feed.load().await?;
-        scope.spawn_critical("cache-feed", feed.run(stream));
+        let stop = scope.shutdown_requested();
+        scope.spawn_critical("cache-feed", async move {
+            tokio::select! {
+                ended = feed.run(stream) => ended,
+                () = stop => Ok(()),
+            }
+        });
         let clock = config.clock.clone();
         let tokens = TokenIssuerConfig {
             issuer: config.issuer.clone(),
@@ -129,6 +135,11 @@ impl Server {
     /// As [`Server::client`], with a User-Agent of its own for managedFields.
     pub fn client_as(&self, identity: LocalIdentity, agent: &str) -> Client {
         Client::new(Arc::new(InProcess::new(self.clone(), identity, agent)))
+    }
+
+    /// The server without its protocol and life cycle, for what runs beside it: how far its caches are.
+    pub fn revision(&self) -> u64 {
+        self.core.frontier.revision()
     }
 
     /// Stops what the server runs.

@@ -19,7 +19,7 @@ const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 
 /// A refusal.
 pub(crate) fn status(status: &Status) -> Response<EdgeBody> {
-    let mut response = whole(status.code, json::to_vec(&status.to_value()).into(), false);
+    let mut response = whole(status.code, status_json(status), false);
     let wait = status
         .details
         .as_ref()
@@ -30,6 +30,14 @@ pub(crate) fn status(status: &Status) -> Response<EdgeBody> {
             .insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
     response
+}
+
+/// A `Status` in Go's field order.
+pub(crate) fn status_json(status: &Status) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    let ty = cloudeck_schema::type_of_kind("", "v1", "Status");
+    cloudeck_schema::write_json(ty, &status.to_value(), &mut out);
+    out.into()
 }
 
 /// A body in one piece.

@@ -118,7 +118,7 @@ pub(crate) async fn answer(
         ("pods", "exec") => {
             authorize_create(edge, user, api)?;
             let pod = find(edge, api)?;
-            admit_connect(edge, user, api)?;
+            admit_connect(edge, user, api).await?;
             let node = node_target::exec(core, &pod, &target.query)?;
             if !is_websocket(request.headers()) {
                 return Err(Status::bad_request(
@@ -158,7 +158,7 @@ fn authorize_create(edge: &Edge, user: &UserInfo, api: &ApiRequest) -> Result<()
     }
 }
 
-fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> Result<(), Status> {
+async fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> Result<(), Status> {
     let mut connect = api.clone();
     connect.verb = Verb::Create;
     let view = edge.server.core.view(&connect)?;
@@ -170,6 +170,7 @@ fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> Result<
         view,
         warnings: Vec::new(),
     };
+    admit::mutate(&mut call, Operation::Connect, &mut Value::Null, None).await?;
     admit::validate(&mut call, Operation::Connect, &Value::Null, None)
 }
 

@@ -116,6 +116,7 @@ fn of_node(node: &Value, name: &str, path: String) -> Result<NodeTarget, Status>
     let port = node.int_at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
     let port = port
         .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port > 0)
         .unwrap_or(DEFAULT_PORT);
     Ok(NodeTarget {
         address: address.to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use cloudeck_machinery::{Object, json};
+use cloudeck_machinery::Object;
 use futures_util::stream;
 use http::{HeaderValue, Response};
 
@@ -87,7 +87,7 @@ impl Lines {
                 revision,
                 initial_events_end,
             } => self.bookmark(revision, initial_events_end),
-            Delivery::Error(status) => frame("ERROR", &json::to_vec(&status.to_value())),
+            Delivery::Error(status) => frame("ERROR", &answer::status_json(&status)),
         }
     }
 
@@ -107,7 +107,7 @@ impl Lines {
                     .map(|render| render.event(&object, first));
                 match table {
                     Ok(table) => frame(name, &table),
-                    Err(status) => frame("ERROR", &json::to_vec(&status.to_value())),
+                    Err(status) => frame("ERROR", &answer::status_json(&status)),
                 }
             }
         }

@@ -100,6 +100,7 @@ async fn attempt(
     let kind = Arc::clone(call.kind());
     let old = current.tree();
     let mut new = old.clone();
+    admit::mutate(call, Operation::Delete, &mut Value::Null, Some(&old)).await?;
     admit::validate(call, Operation::Delete, &Value::Null, Some(&old))?;
     options.set_finalizers(&kind, &mut new);
     let grace = grace_seconds(&kind, &old, options.grace_seconds);

@@ -1,0 +1,6 @@
+//! The server seen from outside: over TLS, by a foreign client.
+
+mod edge;
+mod foreign;
+mod nodes;
+mod wire;

@@ -1,0 +1,149 @@
+//! Logs and exec, with a node that the test plays itself.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use cloudeck_apiserver::http::{NodeDialer, NodeStream};
+use cloudeck_client::transport::BoxFuture;
+use cloudeck_machinery::{GroupVersionResource, value};
+use cloudeck_testkit::TestServer;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use crate::wire::Wire;
+
+/// Answers every connection with a fixed text, then echoes; keeps what was asked.
+struct FakeNode {
+    answer: &'static str,
+    asked: Mutex<Vec<String>>,
+}
+
+impl FakeNode {
+    fn new(answer: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            answer,
+            asked: Mutex::default(),
+        })
+    }
+
+    async fn play(self: Arc<Self>, mut stream: DuplexStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        self.asked.lock().unwrap().push(String::from_utf8(head).unwrap());
+        stream.write_all(self.answer.as_bytes()).await.unwrap();
+        let mut buffer = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            stream.write_all(&buffer[..count]).await.unwrap();
+        }
+    }
+}
+
+struct Nodes(Arc<FakeNode>);
+
+impl NodeDialer for Nodes {
+    fn dial<'a>(
+        &'a self,
+        address: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, std::io::Result<Pin<Box<dyn NodeStream>>>> {
+        assert_eq!((address, port), ("192.0.2.7", 10250));
+        let (ours, theirs) = tokio::io::duplex(4096);
+        drop(tokio::runtime::Handle::current().spawn(Arc::clone(&self.0).play(theirs)));
+        Box::pin(async move { Ok(Box::pin(ours) as Pin<Box<dyn NodeStream>>) })
+    }
+}
+
+async fn with_pod(node: &Arc<FakeNode>) -> TestServer {
+    let test = TestServer::start_with_nodes(Arc::new(Nodes(Arc::clone(node))))
+        .await
+        .unwrap();
+    let client = test.admin();
+    let core = |plural| GroupVersionResource::new("", "v1", plural);
+    let machine = value!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+    client.create(&core("nodes"), "", &machine).await.unwrap();
+    let status = value!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}});
+    client
+        .merge_patch(&core("nodes"), "", "n", "status", &status)
+        .await
+        .unwrap();
+    let account = value!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    client
+        .create(&core("serviceaccounts"), "default", &account)
+        .await
+        .unwrap();
+    let pod = value!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}
+    });
+    client.create(&core("pods"), "default", &pod).await.unwrap();
+    test
+}
+
+#[tokio::test]
+async fn logs_are_streamed_from_the_node_without_the_clients_credentials() {
+    let node =
+        FakeNode::new("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n");
+    let test = with_pod(&node).await;
+    let mut wire = Wire::admin(&test).await;
+    let path = "/api/v1/namespaces/default/pods/p/log?tailLines=5&container=c&pretty=true";
+    let log = wire.ask("GET", path, &[("x-remote-user", "mallory")], "").await;
+    assert_eq!((log.status.as_u16(), &log.body[..]), (200, &b"hello\n"[..]));
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(
+        asked.starts_with("GET /containerLogs/default/p/c?tailLines=5 HTTP/1.1\r\n"),
+        "{asked}"
+    );
+    assert!(!asked.contains("mallory"), "{asked}");
+    let unknown = wire
+        .get("/api/v1/namespaces/default/pods/p/log?container=x")
+        .await;
+    assert_eq!(unknown.message(), "container x is not valid for pod p");
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn an_exec_joins_two_sockets() {
+    let node = FakeNode::new(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-protocol: v5.channel.k8s.io\r\n\r\n",
+    );
+    let test = with_pod(&node).await;
+    let mut wire = Wire::admin(&test).await;
+    let request = Request::builder()
+        .uri("/api/v1/namespaces/default/pods/p/exec?command=echo&command=%253A&stdin=true&stdout=true")
+        .header("host", "test")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-protocol", "v5.channel.k8s.io")
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let answer = wire.send(request).await;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    let mut socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    socket.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    socket.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"ping");
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(
+        asked.starts_with("GET /exec/default/p/c?input=1&output=1&command=echo&command=%253A "),
+        "{asked}"
+    );
+    let plain = Wire::admin(&test)
+        .await
+        .get("/api/v1/namespaces/default/pods/p/exec?command=a")
+        .await;
+    assert_eq!(plain.status, 400);
+    let attach = Wire::admin(&test)
+        .await
+        .get("/api/v1/namespaces/default/pods/p/attach")
+        .await;
+    assert_eq!(attach.status, 501);
+    drop(socket);
+    test.stop().await;
+}
