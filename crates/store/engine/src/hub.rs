@@ -64,6 +64,8 @@ impl Hub {
             .retain(|_, watcher| match watcher.offer(revision, changes) {
                 Ok(()) => true,
                 Err(reason) => {
+                    // From here on the watch is complete no further than its reader has come.
+                    watcher.sent.store(u64::MAX, Ordering::SeqCst);
                     let _ = watcher.ended.set(reason);
                     false
                 }

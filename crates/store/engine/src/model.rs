@@ -352,6 +352,8 @@ pub struct WatchRequest {
     pub progress: bool,
     /// Revisions that may wait for a slow reader before it is cut off.
     pub buffer: usize,
+    /// Go on from history, instead of ending with `Lagging`, when the reader was too slow.
+    pub resume: bool,
 }
 
 impl WatchRequest {
@@ -365,6 +367,7 @@ impl WatchRequest {
             prev: false,
             progress: false,
             buffer: Self::DEFAULT_BUFFER,
+            resume: false,
         }
     }
 
@@ -387,6 +390,13 @@ impl WatchRequest {
     #[must_use]
     pub fn with_progress(mut self) -> Self {
         self.progress = true;
+        self
+    }
+
+    /// See [`WatchRequest::resume`].
+    #[must_use]
+    pub fn resuming(mut self) -> Self {
+        self.resume = true;
         self
     }
 

@@ -92,7 +92,7 @@ impl WatchStream {
     pub async fn next(&mut self) -> Result<WatchBatch, WatchError> {
         loop {
             if let Some(batch) = self.ready.pop_front() {
-                self.position = batch.revision;
+                self.deliver(&batch);
                 return Ok(batch);
             }
             let Some(live) = &mut self.live else {
@@ -103,7 +103,7 @@ impl WatchStream {
             let published = *self.published.borrow_and_update();
             match live.queue.try_recv() {
                 Ok(batch) => self.ready.push_back(batch),
-                Err(mpsc::error::TryRecvError::Disconnected) => return Err(live.reason()),
+                Err(mpsc::error::TryRecvError::Disconnected) => self.ended()?,
                 Err(mpsc::error::TryRecvError::Empty)
                     if self.request.progress && published > self.position =>
                 {
@@ -123,8 +123,26 @@ impl WatchStream {
             .ready
             .pop_front()
             .or_else(|| self.live.as_mut()?.queue.try_recv().ok())?;
-        self.position = batch.revision;
+        self.deliver(&batch);
         Some(batch)
+    }
+
+    fn deliver(&mut self, batch: &WatchBatch) {
+        self.position = batch.revision;
+        if !batch.events.is_empty() {
+            self.cursor.last_event = batch.revision;
+        }
+    }
+
+    /// The queue has ended: so has the watch, unless it goes on from history.
+    fn ended(&mut self) -> Result<(), WatchError> {
+        let reason = self.live.as_ref().map_or(WatchError::Closed, Live::reason);
+        if reason != WatchError::Lagging || !self.request.resume {
+            return Err(reason);
+        }
+        self.cursor.next = self.position.next();
+        self.live = None;
+        Ok(())
     }
 
     /// Tells, from anywhere, how far this watch is complete. See [`Frontier`].
@@ -147,7 +165,10 @@ impl WatchStream {
         } else {
             live.queue.recv().await
         };
-        self.ready.push_back(received.ok_or_else(|| live.reason())?);
+        let Some(batch) = received else {
+            return self.ended();
+        };
+        self.ready.push_back(batch);
         Ok(())
     }
 
@@ -163,9 +184,6 @@ impl WatchStream {
     }
 
     fn take(&mut self, step: Step) {
-        if let Some(last) = step.batches.last() {
-            self.cursor.last_event = last.revision;
-        }
         self.ready.extend(step.batches);
         self.cursor.next = step.next;
         self.live = step.live;
@@ -186,7 +204,7 @@ impl Live {
     }
 }
 
-/// How far a watch is complete, without waking anybody: for a consistent read from a cache.
+/// How far a watch is complete — also through a resumption ([`WatchRequest::resume`]), not beyond its end — without waking anybody: for a consistent read from a cache.
 #[derive(Debug, Clone)]
 pub struct Frontier {
     sent: Arc<AtomicU64>,

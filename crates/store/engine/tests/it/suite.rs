@@ -45,6 +45,7 @@ suite!(
     a_watch_from_lost_history_fails,
     a_watch_in_the_future_waits_for_it,
     a_slow_watch_is_cut_off_and_nobody_waits,
+    a_slow_watch_that_resumes_misses_nothing,
     progress_passes_a_quiet_range,
     the_frontier_tells_what_is_complete,
     an_acknowledged_change_is_queued_for_every_watch,
@@ -513,6 +514,25 @@ async fn a_slow_watch_is_cut_off_and_nobody_waits(kind: Kind) {
     assert_eq!(subject.store.status().watchers, 1);
     drop(quick);
     assert_eq!(subject.store.status().watchers, 0);
+}
+
+async fn a_slow_watch_that_resumes_misses_nothing(kind: Kind) {
+    let subject = Subject::new(kind);
+    let request = WatchRequest::prefix(b"a").buffer(3).resuming();
+    let mut watch = subject.store.watch(request).await.unwrap();
+    let frontier = watch.frontier();
+    for n in 0..10 {
+        put(&subject.store, "a", &n.to_string()).await;
+        put(&subject.store, "other", "x").await;
+    }
+    for n in 0..10 {
+        let applied = next(&mut watch).await.unwrap().revision;
+        assert_eq!(applied, revision(2 + 2 * n));
+        let complete = if n < 9 { applied } else { revision(21) };
+        assert_eq!(frontier.complete_to(applied), complete, "after {applied}");
+    }
+    put(&subject.store, "a", "live").await;
+    assert_eq!(brief(&next(&mut watch).await.unwrap()), ["+a=live@22"]);
 }
 
 async fn progress_passes_a_quiet_range(kind: Kind) {
