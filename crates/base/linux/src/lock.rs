@@ -34,6 +34,20 @@ impl FileLock {
     }
 }
 
+/// The processes that hold a `flock` on the file, as the kernel tells them; those of other pid namespaces are left out.
+pub fn holders(path: impl AsRef<Path>) -> io::Result<Vec<i32>> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = std::fs::metadata(path)?.ino();
+    let text = std::fs::read_to_string("/proc/locks")?;
+    // `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; waiting ones have `->` in front of the kind.
+    let holder = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let same = words.get(5)?.rsplit(':').next()?.parse::<u64>().ok()? == inode;
+        (words.get(1) == Some(&"FLOCK") && same).then(|| words.get(4)?.parse::<i32>().ok()).flatten()
+    };
+    Ok(text.lines().filter_map(holder).filter(|pid| *pid > 0).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +58,7 @@ mod tests {
         let first = FileLock::try_acquire(&path)
             .unwrap()
             .expect("nobody holds it yet");
+        assert_eq!(holders(&path).unwrap(), [std::process::id() as i32]);
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(first);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());

@@ -26,7 +26,7 @@ struct Inner {
     name: &'static str,
     token: CancellationToken,
     tracker: TaskTracker,
-    running: Mutex<Vec<(u64, &'static str, AbortHandle)>>,
+    running: Mutex<Vec<(u64, &'static str, Option<AbortHandle>)>>,
     next: std::sync::atomic::AtomicU64,
     failure: Mutex<Option<String>>,
 }
@@ -105,18 +105,23 @@ impl Scope {
     {
         let inner = Arc::clone(&self.inner);
         let id = inner.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let observed = {
-            let inner = Arc::clone(&inner);
-            async move {
-                let outcome = AssertUnwindSafe(future).catch_unwind().await;
-                inner.observe(id, name, critical, outcome.map_err(|p| panic_text(&*p)));
-            }
+        let entry = Entry {
+            inner: Arc::clone(&inner),
+            id,
         };
-        // Held over the spawn so that a task which ends at once still finds its entry to remove.
-        let mut running = lock(&inner.running);
+        let observed = async move {
+            let entry = entry;
+            let outcome = AssertUnwindSafe(future).catch_unwind().await;
+            entry
+                .inner
+                .observe(name, critical, outcome.map_err(|p| panic_text(&*p)));
+        };
+        // Listed before it runs: it may end, or be dropped by a runtime that shuts down, within the spawn.
+        lock(&inner.running).push((id, name, None));
         let handle = inner.tracker.spawn(observed).abort_handle();
-        running.push((id, name, handle.clone()));
-        drop(running);
+        if let Some(entry) = lock(&inner.running).iter_mut().find(|(other, _, _)| *other == id) {
+            entry.2 = Some(handle.clone());
+        }
         handle
     }
 
@@ -144,9 +149,12 @@ impl Scope {
             .await
             .is_err()
         {
-            for (_, name, handle) in lock(&self.inner.running).drain(..) {
-                handle.abort();
-                forced.push(name);
+            let running: Vec<_> = lock(&self.inner.running).drain(..).collect();
+            for (_, name, handle) in running {
+                if let Some(handle) = handle {
+                    handle.abort();
+                    forced.push(name);
+                }
             }
             self.inner.tracker.wait().await;
         }
@@ -160,15 +168,20 @@ impl Scope {
     }
 }
 
+/// A task's place in the list of running ones; given up when its future is dropped, aborted tasks included.
+struct Entry {
+    inner: Arc<Inner>,
+    id: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.inner.running).retain(|(other, _, _)| *other != self.id);
+    }
+}
+
 impl Inner {
-    fn observe(
-        &self,
-        id: u64,
-        name: &'static str,
-        critical: bool,
-        outcome: Result<Result<(), String>, String>,
-    ) {
-        lock(&self.running).retain(|(other, _, _)| *other != id);
+    fn observe(&self, name: &'static str, critical: bool, outcome: Result<Result<(), String>, String>) {
         let error = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
@@ -239,6 +252,15 @@ mod tests {
         let report = scope.shutdown(Duration::from_secs(5)).await;
         assert!(report.forced.is_empty());
         assert_eq!(report.failure, None);
+    }
+
+    #[tokio::test]
+    async fn an_aborted_task_leaves_no_entry() {
+        let scope = Scope::root("t");
+        scope.spawn("long", std::future::pending()).abort();
+        while !lock(&scope.inner.running).is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,102 @@
+//! The roles of a node, each built by one function, and the order in which they start.
+//!
+//! Everything in a [`Cluster`] is started by [`start`], which takes the parts apart exhaustively: a part that is built
+//! and forgotten does not compile.
+
+pub use node::KUBERNETES_VERSION;
+
+mod control;
+mod node;
+mod server;
+mod services;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cloudeck_task::Scope;
+
+use crate::daemon::Progress;
+use crate::settings::{Places, Settings};
+
+/// What runs.
+pub struct Cluster {
+    server: server::ServerRole,
+    control: control::ControlRole,
+    node: node::NodeRole,
+    services: services::ServicesRole,
+}
+
+/// Starts all roles of a single node.
+pub async fn start(
+    places: &Places,
+    settings: &Settings,
+    scope: &Scope,
+    progress: &mut dyn Progress,
+) -> Result<Cluster> {
+    let address = cloudeck_network::ensure_node_address(&places.network(), None)
+        .context("find this machine's address")?;
+    progress.step(&format!("node {} at {}", settings.node_name, address.ip));
+    // The node's own parts need no API: they come up beside the server.
+    let machine = node::prepare(places, settings, address.ip, scope);
+    let server = server::start(places, settings, address.ip, scope);
+    let (machine, server) = tokio::try_join!(machine, server)?;
+    progress.step(&format!(
+        "Kubernetes API at https://{}:{}",
+        address.ip, settings.port
+    ));
+    let services = services::start(&places.instance, settings, &server, address.ip, scope)?;
+    let control = control::start(settings, &server, scope).await?;
+    let node = node::start(places, settings, address.ip, machine, &server, scope).await?;
+    Ok(Cluster {
+        server,
+        control,
+        node,
+        services,
+    })
+}
+
+impl Cluster {
+    /// Resolves when the API answers, controllers run and pods can start.
+    pub async fn ready(&self) {
+        self.control.ready().await;
+        self.node.ready(&self.server).await;
+        self.services.ready().await;
+    }
+
+    /// Stops taking requests and lets those under way finish.
+    pub async fn shutdown(self, deadline: Duration) {
+        let Self {
+            server,
+            control: _,
+            node: _,
+            services: _,
+        } = self;
+        server.shutdown(deadline).await;
+    }
+}
+
+/// What has no trigger but time: certificates are renewed, memory goes back to the kernel when the server is idle.
+pub fn housekeeping(cluster: &Arc<Cluster>, scope: &Scope) {
+    const LOOK: Duration = Duration::from_secs(30);
+    let weak = Arc::downgrade(cluster);
+    scope.spawn_until_shutdown("housekeeping", async move {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(cluster) = weak.upgrade() else { return };
+            if let Err(error) = cluster.server.renew_certificates() {
+                tracing::error!(error = format!("{error:#}"), "certificates not renewed");
+            }
+            drop(cluster);
+            // A trim walks the heap: a few milliseconds, off the executor.
+            if tokio::task::spawn_blocking(cloudeck_linux::memory::trim)
+                .await
+                .is_err()
+            {
+                tracing::warn!("memory not trimmed");
+            }
+        }
+    });
+}
