@@ -1,13 +1,13 @@
 //! How the containers of a sandbox ended: a file of records of fixed size.
 //!
-//! The file is made, filled with blanks and synced when the sandbox starts, so that noting an end is one overwrite of
-//! blocks that are there already, and one flush: no metadata has to follow. A record that a crash has torn does not
-//! parse and counts as absent.
+//! The first record makes the file durable, with room for more: from then on, noting an end is one overwrite of blocks
+//! that are there already, and one flush; no metadata has to follow. A record that a crash has torn does not parse and
+//! counts as absent. Nothing is flushed while a sandbox starts: a busy disk takes tens of milliseconds.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::status::{ContainerId, Exit};
 
@@ -31,10 +31,12 @@ pub(crate) struct ExitLog {
     file: File,
     next: u64,
     room: u64,
+    /// The directory of the file, until that is known to be durable.
+    new_in: Option<PathBuf>,
 }
 
 impl ExitLog {
-    /// Opens the file for appending, making it durable when it is new.
+    /// Opens the file for appending.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -42,18 +44,15 @@ impl ExitLog {
             .create(true)
             .truncate(false)
             .open(path)?;
+        let new_in = path.parent().map(Path::to_owned);
         let mut log = Self {
             next: 0,
             room: file.metadata()?.len() / RECORD as u64,
             file,
+            new_in,
         };
         while log.next < log.room && log.is_taken(log.next)? {
             log.next += 1;
-        }
-        if log.room == 0 {
-            log.make_room()?;
-            // The directory entry as well: a synced file that has no name is lost.
-            File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
         }
         Ok(log)
     }
@@ -64,22 +63,25 @@ impl ExitLog {
         Ok(first[0] != b' ')
     }
 
-    fn make_room(&mut self) -> io::Result<()> {
-        let blanks = vec![b' '; CHUNK as usize * RECORD];
-        self.file.write_all_at(&blanks, self.room * RECORD as u64)?;
-        self.file.sync_all()?;
-        self.room += CHUNK;
-        Ok(())
-    }
-
     /// Notes an end. Durable when it returns.
     pub(crate) fn append(&mut self, record: &ExitRecord) -> io::Result<()> {
-        if self.next == self.room {
-            self.make_room()?;
+        let grows = self.next == self.room;
+        if grows {
+            let blanks = vec![b' '; CHUNK as usize * RECORD];
+            self.file.write_all_at(&blanks, self.room * RECORD as u64)?;
+            self.room += CHUNK;
         }
         self.file
             .write_all_at(&encode(record), self.next * RECORD as u64)?;
-        self.file.sync_data()?;
+        if grows {
+            self.file.sync_all()?;
+        } else {
+            self.file.sync_data()?;
+        }
+        if let Some(dir) = self.new_in.take() {
+            // A synced file that has no name is lost.
+            File::open(dir)?.sync_all()?;
+        }
         self.next += 1;
         Ok(())
     }
@@ -140,7 +142,7 @@ fn decode(bytes: &[u8]) -> Option<ExitRecord> {
 mod tests {
     use super::*;
 
-    struct TempFile(std::path::PathBuf);
+    struct TempFile(PathBuf);
 
     impl Drop for TempFile {
         fn drop(&mut self) {

@@ -74,6 +74,9 @@ pub(super) struct Exec {
     pub(super) terminal: Vec<OwnedFd>,
 }
 
+/// The most that can be unheard of a process when it ends: that it was ready, that it failed, that it closed its end.
+const LAST_WORDS: u32 = 3;
+
 /// What there is to hear from a process that is being set up.
 enum Heard {
     Nothing,
@@ -191,20 +194,12 @@ impl Shim {
     }
 
     pub(super) fn on_end(&mut self, ended: Ended) {
-        let is_alive = |container: &&Container| container.pid == ended.pid && container.exit().is_none();
+        let is_it = |container: &&Container| container.pid == ended.pid && container.exit().is_none();
         if ended.pid == self.infra_pid && self.infra.is_some() {
             self.on_infra_end();
-        } else if let Some(key) = self
-            .containers
-            .iter()
-            .find(is_alive)
-            .map(|container| container.key)
-        {
+        } else if let Some(key) = self.containers.iter().find(is_it).map(|container| container.key) {
             // Whatever it said comes before.
-            let is_open = |shim: &Self| shim.containers.iter().any(|c| c.key == key && c.sync.is_some());
-            while is_open(self) {
-                self.on_container_sync(key);
-            }
+            (0..LAST_WORDS).for_each(|_| self.on_container_sync(key));
             self.on_container_end(key, ended);
         } else if let Some(key) = self
             .execs
@@ -212,14 +207,7 @@ impl Shim {
             .find(|exec| exec.pid == ended.pid)
             .map(|exec| exec.exec)
         {
-            let is_open = |shim: &Self| {
-                shim.execs
-                    .iter()
-                    .any(|exec| exec.exec == key && exec.sync.is_some())
-            };
-            while is_open(self) {
-                self.on_exec_sync(key);
-            }
+            (0..LAST_WORDS).for_each(|_| self.on_exec_sync(key));
             self.on_exec_end(ended);
         }
     }

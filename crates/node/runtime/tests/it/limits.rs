@@ -157,3 +157,41 @@ async fn what_the_first_process_leaves_behind_dies_with_it_where_pids_are_shared
     assert_eq!(status.exit.unwrap().code, 0);
     lab.wrote(&watcher, "alone").await;
 }
+
+#[tokio::test]
+async fn a_fork_bomb_on_the_machines_pids_does_not_outlive_its_shim() {
+    let lab = Lab::new().await;
+    let mut events = lab.runtime().events();
+    let mut pod = Lab::pod();
+    pod.namespaces.pid = cloudeck_runtime::PidMode::Host;
+    let status = lab.runtime().run_pod_sandbox(pod).await.unwrap();
+    let mut config = lab.shell("echo up; bomb() { while :; do (bomb) & done; }; bomb 2>/dev/null");
+    config.resources.pids_limit = Some(60);
+    let id = lab.start(&status.id, config).await;
+    lab.wrote(&id, "up").await;
+    let shim = cloudeck_linux::pidfd::open(status.shim_pid).unwrap();
+    cloudeck_linux::pidfd::send_signal(shim, libc::SIGKILL).unwrap();
+    crate::lab::within("the news", async {
+        while !matches!(
+            events.recv().await.unwrap(),
+            cloudeck_runtime::RuntimeEvent::ShimDied { .. }
+        ) {}
+    })
+    .await;
+    let cgroup = format!(
+        "{}/{}/{id}",
+        lab.config.cgroup_parent, status.config.cgroup_parent
+    );
+    for dir in cloudeck_runtime::cgroup::Cgroups::discover()
+        .unwrap()
+        .dirs(&cgroup)
+    {
+        assert_eq!(
+            std::fs::read_to_string(dir.join("cgroup.procs")).unwrap(),
+            "",
+            "{}",
+            dir.display()
+        );
+    }
+    lab.runtime().remove_pod_sandbox(&status.id).await.unwrap();
+}
