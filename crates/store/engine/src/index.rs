@@ -217,11 +217,10 @@ impl<V: StoredValue> Index<V> {
     }
 
     /// The version written at exactly `revision`, tombstones included.
-    pub(crate) fn version_at(&self, key: &[u8], revision: Revision) -> Option<&Version<V>> {
-        self.keys
-            .get(key)?
-            .at(revision)
-            .filter(|v| v.mod_revision == revision)
+    pub(crate) fn version_at(&self, key: &[u8], revision: Revision) -> Option<(&Bytes, &Version<V>)> {
+        let (key, chain) = self.keys.get_key_value(key)?;
+        let version = chain.at(revision).filter(|v| v.mod_revision == revision)?;
+        Some((key, version))
     }
 
     /// The keys that exist at `revision`, which must not be below the horizon.

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use crate::model::LeaseId;
 
+/// As etcd has it; beyond it, deadlines would overflow.
+const MAX_TTL: Duration = Duration::from_secs(9_000_000_000);
+
 #[derive(Debug, Clone)]
 struct Lease {
     ttl: Duration,
@@ -29,6 +32,7 @@ impl LeaseTable {
     }
 
     pub(crate) fn grant(&mut self, id: LeaseId, ttl: Duration, now: Instant) {
+        let ttl = ttl.min(MAX_TTL);
         self.leases.insert(
             id,
             Lease {
@@ -49,9 +53,13 @@ impl LeaseTable {
         Some(lease.ttl)
     }
 
-    /// An id that is free: one above the highest.
+    /// An id that is free: one above the highest, or the lowest there is.
     pub(crate) fn free_id(&self) -> LeaseId {
-        LeaseId(self.leases.keys().map(|id| id.0).max().unwrap_or(0) + 1)
+        let highest = self.leases.keys().map(|id| id.0).max().unwrap_or(0);
+        let above = highest.checked_add(1).map(LeaseId);
+        above
+            .or_else(|| (1..).map(LeaseId).find(|id| !self.contains(*id)))
+            .expect("fewer than 2^64 leases")
     }
 
     /// Records that `key` moved from one lease to another.

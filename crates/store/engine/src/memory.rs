@@ -92,7 +92,9 @@ impl Shared {
 
     fn grant(&self, id: Option<LeaseId>, ttl: Duration) -> Result<LeaseId, LeaseError> {
         let mut inner = self.state.write();
-        let id = id.unwrap_or_else(|| inner.leases.free_id());
+        let id = id
+            .filter(|id| id.0 != 0)
+            .unwrap_or_else(|| inner.leases.free_id());
         if inner.leases.contains(id) {
             return Err(LeaseError::Exists(id));
         }

@@ -73,21 +73,21 @@ impl<'a> BaseWriter<'a> {
         self.next_id
     }
 
-    /// Adds a version. `from` is where the index has it, if it has.
+    /// Adds a version. `from` is where the index has it, if it has, and the index's own key.
     pub(crate) fn add<V>(
         &mut self,
         key: &[u8],
         value: &[u8],
         version: &Version<V>,
-        from: Option<Place>,
+        from: Option<(Bytes, Place)>,
     ) -> Result<(), BaseWriteError> {
         let (segment, tail) = self.current()?;
         let span = self.writer.version(key, value, version);
         let to = Place::new(&segment, tail, span);
         segment.count(to.size_bytes(), version.mod_revision);
-        if let Some(from) = from {
+        if let Some((key, from)) = from {
             self.moved.push(Moved {
-                key: Bytes::copy_from_slice(key),
+                key,
                 revision: version.mod_revision,
                 from,
                 to,

@@ -284,7 +284,9 @@ impl Committer {
     fn grant(&mut self, id: Option<LeaseId>, ttl: Duration) -> Result<LeaseId, LeaseError> {
         let id = {
             let inner = self.shared.state.read();
-            let id = id.unwrap_or_else(|| inner.leases.free_id());
+            let id = id
+                .filter(|id| id.0 != 0)
+                .unwrap_or_else(|| inner.leases.free_id());
             if inner.leases.contains(id) {
                 return Err(LeaseError::Exists(id));
             }

@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::base_writer::{BaseWriteError, BaseWriter};
 use super::format::{self, BodySpan, HEADER_BYTES, Record};
 use super::keeper::manifest_with;
@@ -193,8 +195,8 @@ fn oldest_of_others(segments: &Segments, victims: &Victims) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// A record to keep, with its place if the index refers to it.
-type Wanted<'a> = (&'a [u8], Version<BodySpan>, Option<Place>);
+/// A record to keep; if the index refers to it, with the index's key and its place.
+type Wanted<'a> = (&'a [u8], Version<BodySpan>, Option<(Bytes, Place)>);
 
 /// What to keep of the batch at `at`.
 fn wanted<'a>(
@@ -221,7 +223,9 @@ fn wanted<'a>(
         };
         let place = Place::new(victim, at as u64, span);
         match inner.index.version_at(key, version.mod_revision) {
-            Some(indexed) if indexed.value == place => wanted.push((key, version, Some(place))),
+            Some((own, indexed)) if indexed.value == place => {
+                wanted.push((key, version, Some((own.clone(), place))));
+            }
             None if version.deleted && others < version.mod_revision.get() => {
                 wanted.push((key, version, None));
             }

@@ -88,13 +88,15 @@ impl Keeper {
 
     fn try_keep(&self) -> Result<(), KeepError> {
         let ready = self.hold_reserve().and_then(|()| self.make_spare());
-        match ready {
-            Ok(()) => {}
-            Err(error) if error.is_no_space() => self.relieve()?,
-            Err(error) => return Err(error),
+        match ready.and_then(|()| Ok(compaction::compact_if_due(&self.shared)?)) {
+            Err(error) if error.is_no_space() => self.relieve(),
+            other => {
+                if other.is_ok() && self.shared.low_space.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the datastore has space again");
+                }
+                other
+            }
         }
-        compaction::compact_if_due(&self.shared)?;
-        Ok(())
     }
 
     /// Gains space on a full disk: history is given up, the reserve is lent to compaction.

@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cloudeck_engine::sim::Dice;
-use cloudeck_engine::{EmbeddedOptions, EmbeddedStore, HistoryPolicy, RangeRequest, Store, Txn};
+use cloudeck_engine::{
+    EmbeddedOptions, EmbeddedStore, HistoryPolicy, KeyRange, RangeRequest, Store, Txn, WatchRequest,
+};
 use cloudeck_task::Scope;
 
 const WRITERS: usize = 16;
@@ -116,9 +118,23 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
             );
             assert!(rest.bytes().all(|byte| byte == b'x') && rest.len() == 700);
         }
+        check_history(&store).await;
         store.close().await;
         scope.request_shutdown();
     });
+}
+
+/// No revision is missing or half there.
+async fn check_history(store: &EmbeddedStore) {
+    let horizon = store.status().history_horizon;
+    let mut watch = store
+        .watch(WatchRequest::new(KeyRange::all()).from(horizon.next()))
+        .await
+        .unwrap();
+    for at in horizon.next().get()..=store.revision().get() {
+        let batch = watch.next().await.unwrap();
+        assert_eq!((batch.revision.get(), batch.events.len()), (at, 2));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloudeck_engine::{
-    EmbeddedOptions, EmbeddedStore, HistoryPolicy, MemoryOptions, MemoryStore, Revision, Store,
+    EmbeddedOptions, EmbeddedStore, HistoryPolicy, MemoryOptions, MemoryStore, Revision, Store, WallClock,
 };
 use cloudeck_task::Scope;
 
@@ -25,13 +25,14 @@ impl Subject {
     }
 
     pub(crate) fn with_history(kind: Kind, history: HistoryPolicy) -> Self {
+        Self::with_clock(kind, history, WallClock::default())
+    }
+
+    pub(crate) fn with_clock(kind: Kind, history: HistoryPolicy, clock: WallClock) -> Self {
         let scope = Scope::root("test");
         match kind {
             Kind::Memory => {
-                let options = MemoryOptions {
-                    history,
-                    ..MemoryOptions::default()
-                };
+                let options = MemoryOptions { history, clock };
                 Self {
                     store: Arc::new(MemoryStore::new(options, &scope)),
                     scope,
@@ -43,6 +44,7 @@ impl Subject {
                 // Small, so that every test that writes a little also rolls.
                 let options = EmbeddedOptions {
                     history,
+                    clock,
                     segment_bytes: 64 << 10,
                     ..EmbeddedOptions::default()
                 };

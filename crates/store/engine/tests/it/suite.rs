@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cloudeck_engine::{
     CompactError, EventKind, HistoryPolicy, KeyRange, LeaseError, RangeError, RangeRequest, Store, Txn,
-    TxnError, WatchBatch, WatchError, WatchRequest, WatchStream,
+    TxnError, WallClock, WatchBatch, WatchError, WatchRequest, WatchStream,
 };
 
 use crate::subject::{Kind, Subject, revision};
@@ -39,6 +40,8 @@ suite!(
     a_large_range_is_complete,
     the_api_horizon_hides_what_history_still_knows,
     history_gives_way_at_its_limit,
+    history_gives_way_with_age,
+    history_gives_way_when_its_values_take_too_much,
     a_watch_sees_changes_in_order_with_what_they_replaced,
     a_watch_replays_and_goes_live_without_gap_or_duplicate,
     a_long_replay_under_writes_has_no_gap_or_duplicate,
@@ -392,6 +395,40 @@ async fn history_gives_way_at_its_limit(kind: Kind) {
         compact_revision: revision(21),
     });
     assert_eq!(all_at(&subject.store, 20).await, lost);
+}
+
+async fn history_gives_way_with_age(kind: Kind) {
+    let minutes = Arc::new(AtomicU64::new(0));
+    let clock = {
+        let minutes = Arc::clone(&minutes);
+        WallClock::new(move || UNIX_EPOCH + Duration::from_mins(1_000_000 + minutes.load(Ordering::SeqCst)))
+    };
+    let subject = Subject::with_clock(kind, HistoryPolicy::default(), clock);
+    for n in 0..100 {
+        minutes.store(n, Ordering::SeqCst);
+        put(&subject.store, "a", &n.to_string()).await;
+    }
+    // Written at minute 99 is revision 101; at minute 39, an hour before, 41.
+    assert_eq!(subject.store.status().history_horizon, revision(40));
+    assert_eq!(all_at(&subject.store, 40).await.unwrap()["a"], "38");
+}
+
+async fn history_gives_way_when_its_values_take_too_much(kind: Kind) {
+    let history = HistoryPolicy {
+        max_value_bytes: 20_000,
+        ..HistoryPolicy::default()
+    };
+    let subject = Subject::with_history(kind, history);
+    for n in 0..100_u64 {
+        put(&subject.store, "a", &"x".repeat(1000)).await;
+        put(&subject.store, &format!("live-{n}"), &"x".repeat(1000)).await;
+    }
+    let status = subject.store.status();
+    let kept = status.revision.get() - status.history_horizon.get();
+    assert!(
+        (30..=42).contains(&kept),
+        "{kept} revisions, every other replaces a value"
+    );
 }
 
 async fn a_watch_sees_changes_in_order_with_what_they_replaced(kind: Kind) {
