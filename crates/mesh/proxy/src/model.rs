@@ -54,6 +54,13 @@ pub enum Entry {
         /// Until they have been silent for so long.
         seconds: u32,
     },
+    /// Where clients of the frontend were sent is remembered.
+    Remembered {
+        /// Which service address.
+        frontend: Frontend,
+        /// Until they have been silent for so long.
+        seconds: u32,
+    },
     /// There is nobody to answer.
     Refused {
         /// Which service address.
@@ -65,6 +72,8 @@ pub enum Entry {
     Hairpin(Ipv4Addr),
     /// A Service's own address.
     ClusterIp(Ipv4Addr),
+    /// Another address of a Service.
+    ExternalIp(Ipv4Addr),
 }
 
 /// Clients that stick to an endpoint that is gone.
@@ -121,6 +130,7 @@ pub struct Model {
     installed: BTreeMap<Frontend, FrontendRules>,
     hairpins: Counted,
     cluster_ips: Counted,
+    external_ips: Counted,
     touched: BTreeSet<Frontend>,
 }
 
@@ -141,6 +151,7 @@ impl Model {
             installed: BTreeMap::new(),
             hairpins: Counted::default(),
             cluster_ips: Counted::default(),
+            external_ips: Counted::default(),
             touched: BTreeSet::new(),
         }
     }
@@ -194,6 +205,7 @@ impl Model {
         }
         entries.extend(self.hairpins.0.keys().copied().map(Entry::Hairpin));
         entries.extend(self.cluster_ips.0.keys().copied().map(Entry::ClusterIp));
+        entries.extend(self.external_ips.0.keys().copied().map(Entry::ExternalIp));
         entries
     }
 
@@ -309,10 +321,13 @@ impl Model {
                 entries.push(Entry::Hairpin(*address));
             }
         }
-        if let (true, Some(address)) = (rules.is_cluster_ip, frontend.address)
-            && turn(&mut self.cluster_ips, address)
-        {
-            entries.push(Entry::ClusterIp(address));
+        let Some(address) = frontend.address else { return };
+        if rules.is_cluster_ip {
+            if turn(&mut self.cluster_ips, address) {
+                entries.push(Entry::ClusterIp(address));
+            }
+        } else if turn(&mut self.external_ips, address) {
+            entries.push(Entry::ExternalIp(address));
         }
     }
 }
@@ -391,6 +406,13 @@ fn entries_of(frontend: Frontend, rules: &FrontendRules) -> impl Iterator<Item =
             scope,
             seconds,
         }));
+    }
+    if rules.endpoints().next().is_some() {
+        entries.extend(
+            rules
+                .affinity_seconds
+                .map(|seconds| Entry::Remembered { frontend, seconds }),
+        );
     }
     entries.extend(rules.refusal.map(|refusal| Entry::Refused { frontend, refusal }));
     entries.into_iter()

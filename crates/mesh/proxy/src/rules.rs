@@ -4,6 +4,7 @@
 //! prerouting ─┬─ from a pod ─→ near ─┬─ near-address ─┐   each of the four:
 //!             └──────────────→ far   └─ near-port     │     sticky? ─→ sticky-N-… (affinity map, else by hash)
 //! output ─────── near, far ─→ far-address, far-port  ─┘     slots-12, slots-120, slots-1200 by a random number
+//! filter-postrouting, filter-input   sticky? ─→ remember-N-…: which endpoint the client was sent to
 //! postrouting   what was sent on here and would not come back: node's address as source
 //! input, forward, output (filter)   unreachable? ─→ reject or drop; Service addresses with other ports: reject
 //! prerouting (raw)   127.0.0.0/8 from anywhere but the loopback device: drop (CVE-2020-8558)
@@ -26,6 +27,8 @@ use crate::slots::SizeClass;
 
 pub(crate) const AFFINITY: &str = "affinity";
 const STICKY: &str = "sticky";
+const REMEMBER: &str = "remember";
+const EXTERNAL_IPS: &str = "external-ips";
 const UNREACHABLE: &str = "unreachable";
 const HAIRPIN: &str = "hairpin";
 const CLUSTER_IPS: &str = "cluster-ips";
@@ -38,12 +41,11 @@ const SLOT_KEY: [SetType; 4] = [
     SetType::Port,
     SetType::Mark,
 ];
-const AFFINITY_KEY: [SetType; 5] = [
+const AFFINITY_KEY: [SetType; 4] = [
     SetType::Ipv4Address,
     SetType::Ipv4Address,
     SetType::Protocol,
     SetType::Port,
-    SetType::Mark,
 ];
 const ENDPOINT: [SetType; 2] = [SetType::Ipv4Address, SetType::Port];
 
@@ -117,6 +119,7 @@ impl Table {
         self.add_chains(&mut batch);
         self.add_translation(&mut batch);
         self.add_source_translation(&mut batch);
+        self.add_memory(&mut batch);
         self.add_filters(&mut batch);
         self.add_entries(&mut batch, entries);
         batch
@@ -134,7 +137,7 @@ impl Table {
 
     fn add_entries(&mut self, batch: &mut Batch, entries: &[Entry]) {
         for entry in entries {
-            if let Entry::Sticky { seconds, .. } = entry {
+            if let Entry::Sticky { seconds, .. } | Entry::Remembered { seconds, .. } = entry {
                 self.add_sticky_chains(batch, *seconds);
             }
         }
@@ -151,6 +154,8 @@ impl Table {
         batch
             .add_set(&self.name, &affinity)
             .add_set(&self.name, &SetSpec::verdict_map(STICKY, &SLOT_KEY))
+            .add_set(&self.name, &SetSpec::verdict_map(REMEMBER, &FRONTEND_KEY))
+            .add_set(&self.name, &SetSpec::set(EXTERNAL_IPS, &[SetType::Ipv4Address]))
             .add_set(&self.name, &SetSpec::verdict_map(UNREACHABLE, &FRONTEND_KEY))
             .add_set(&self.name, &SetSpec::set(HAIRPIN, &[SetType::Ipv4Address; 2]))
             .add_set(&self.name, &SetSpec::set(CLUSTER_IPS, &[SetType::Ipv4Address]));
@@ -176,6 +181,7 @@ impl Table {
             ("output", nat(Hook::Output, PRIORITY_DESTINATION)),
             ("postrouting", nat(Hook::Postrouting, PRIORITY_SOURCE)),
             ("loopback-guard", filter(Hook::Prerouting, PRIORITY_RAW)),
+            ("filter-postrouting", filter(Hook::Postrouting, PRIORITY_FILTER)),
             ("filter-input", filter(Hook::Input, PRIORITY_FILTER)),
             ("filter-forward", filter(Hook::Forward, PRIORITY_FILTER)),
             ("filter-output", filter(Hook::Output, PRIORITY_FILTER)),
@@ -233,20 +239,40 @@ impl Table {
             let chain = sticky_chain(seconds, scope, by);
             batch.add_chain(&self.name, &chain, None);
             let client = || load_key(Rule::new().load_source(CLIENT), by);
-            let known = client()
-                .load_number(offset(scope), LAST)
-                .load_from_map(AFFINITY, CLIENT, ENDPOINT_ADDRESS)
-                .remember(AFFINITY, CLIENT, ENDPOINT_ADDRESS, timeout);
+            let known = client().load_from_map(AFFINITY, CLIENT, ENDPOINT_ADDRESS);
             self.rule(batch, &chain, &send_on(known));
             for class in SizeClass::ALL {
                 // By hash: whoever comes back after everything was forgotten most likely finds the same endpoint.
                 let drawn = client().load_hash(CLIENT, 4, HASH_SEED, class.slots(), offset(scope), LAST);
-                let fresh = drawn
-                    .load_from_map(&slots_map(class), KEY, ENDPOINT_ADDRESS)
-                    .load_number(offset(scope), LAST)
-                    .remember(AFFINITY, CLIENT, ENDPOINT_ADDRESS, timeout);
+                let fresh = drawn.load_from_map(&slots_map(class), KEY, ENDPOINT_ADDRESS);
                 self.rule(batch, &chain, &send_on(fresh));
             }
+        }
+        for by in [By::Address, By::NodePort] {
+            let chain = remember_chain(seconds, by);
+            batch.add_chain(&self.name, &chain, None);
+            // Where the packet goes by now. If the map is full, the client is served all the same.
+            let remember = load_original_key(Rule::new().load_source(CLIENT), by)
+                .load_destination(ENDPOINT_ADDRESS)
+                .load_destination_port(ENDPOINT_PORT)
+                .remember(AFFINITY, CLIENT, ENDPOINT_ADDRESS, timeout);
+            self.rule(batch, &chain, &remember);
+        }
+    }
+
+    /// After translation and before the source is changed: notes where sticky clients were sent.
+    fn add_memory(&self, batch: &mut Batch) {
+        for chain in ["filter-postrouting", "filter-input"] {
+            let sent_on = || Rule::new().if_ct_state(ct_state::NEW).if_mark_has(SENT_ON);
+            let by_address = load_original_key(sent_on(), By::Address).verdict_from_map(REMEMBER, KEY);
+            self.rule(batch, chain, &by_address);
+            // Node ports have no address in their key; what was sent to a Service's address has nothing to do with them.
+            let other = sent_on().load_original_destination(KEY);
+            let other = other
+                .unless_in_set(CLUSTER_IPS, KEY)
+                .unless_in_set(EXTERNAL_IPS, KEY);
+            let by_port = load_original_key(other, By::NodePort).verdict_from_map(REMEMBER, KEY);
+            self.rule(batch, chain, &by_port);
         }
     }
 
@@ -328,6 +354,17 @@ fn load_key(rule: Rule, by: By) -> Rule {
         .load_destination_port(Register(KEY.0 + 2))
 }
 
+/// Loads what the frontend was found by, after translation.
+fn load_original_key(rule: Rule, by: By) -> Rule {
+    let address = match by {
+        By::Address => rule.load_original_destination(KEY),
+        By::NodePort => rule.load_address(ANY, KEY),
+    };
+    address
+        .load_meta(Meta::L4Protocol, Register(KEY.0 + 1))
+        .load_original_port(Register(KEY.0 + 2))
+}
+
 fn send_on(found: Rule) -> Rule {
     found
         .set_mark_bits(SENT_ON)
@@ -363,6 +400,14 @@ fn lookup_chain(scope: Scope, by: By) -> String {
 
 fn sticky_chain(seconds: u32, scope: Scope, by: By) -> String {
     format!("sticky-{seconds}-{}", lookup_chain(scope, by))
+}
+
+fn remember_chain(seconds: u32, by: By) -> String {
+    let suffix = match by {
+        By::Address => "address",
+        By::NodePort => "port",
+    };
+    format!("{REMEMBER}-{seconds}-{suffix}")
 }
 
 fn offset(scope: Scope) -> u32 {
@@ -408,14 +453,14 @@ fn element_of(entry: Entry, with_value: bool) -> (String, Element) {
             scope,
             seconds,
         } => {
-            let by = if frontend.address.is_some() {
-                By::Address
-            } else {
-                By::NodePort
-            };
             let key = frontend_key(Element::new(), frontend).mark(offset(scope));
-            let chain = || Verdict::Goto(sticky_chain(seconds, scope, by));
+            let chain = || Verdict::Goto(sticky_chain(seconds, scope, by(frontend)));
             (STICKY.to_owned(), valued(key, &|key| key.to_verdict(chain())))
+        }
+        Entry::Remembered { frontend, seconds } => {
+            let chain = || Verdict::Goto(remember_chain(seconds, by(frontend)));
+            let key = frontend_key(Element::new(), frontend);
+            (REMEMBER.to_owned(), valued(key, &|key| key.to_verdict(chain())))
         }
         Entry::Refused { frontend, refusal } => {
             let verdict = || match refusal {
@@ -432,7 +477,16 @@ fn element_of(entry: Entry, with_value: bool) -> (String, Element) {
             HAIRPIN.to_owned(),
             Element::new().address(address).address(address),
         ),
+        Entry::ExternalIp(address) => (EXTERNAL_IPS.to_owned(), Element::new().address(address)),
         Entry::ClusterIp(address) => (CLUSTER_IPS.to_owned(), Element::new().address(address)),
+    }
+}
+
+fn by(frontend: Frontend) -> By {
+    if frontend.address.is_some() {
+        By::Address
+    } else {
+        By::NodePort
     }
 }
 

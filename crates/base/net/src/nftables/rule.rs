@@ -28,6 +28,8 @@ const FIB_SOURCE: u32 = 1;
 const FIB_DESTINATION: u32 = 2;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const CT_STATE: u32 = 0;
+const DIRECTION_ORIGINAL: u8 = 0;
+const LOOKUP_INVERTED: u32 = 1;
 const ICMP_PORT_UNREACHABLE: u8 = 3;
 
 /// Bits of a connection's state, for [`Rule::if_ct_state`].
@@ -136,6 +138,16 @@ impl Rule {
     /// Loads the destination port.
     pub fn load_destination_port(self, into: Register) -> Self {
         self.payload(TRANSPORT_HEADER, PORT_DESTINATION_AT, 2, into)
+    }
+
+    /// Loads the address that the connection's first packet was sent to, before it was translated.
+    pub fn load_original_destination(self, into: Register) -> Self {
+        self.original(libc::NFT_CT_DST_IP as u32, into)
+    }
+
+    /// Loads the port that the connection's first packet was sent to, before it was translated.
+    pub fn load_original_port(self, into: Register) -> Self {
+        self.original(libc::NFT_CT_PROTO_DST as u32, into)
     }
 
     /// Loads something beside the packet.
@@ -261,6 +273,13 @@ impl Rule {
         })
     }
 
+    /// Passes when the key from `key` on is not in the set.
+    pub fn unless_in_set(self, set: &str, key: Register) -> Self {
+        self.push("lookup", |w| {
+            w.text(1, set).be32(2, key.number()).be32(5, LOOKUP_INVERTED);
+        })
+    }
+
     /// Passes when the key from `key` on is in the map, and loads its value.
     pub fn load_from_map(self, map: &str, key: Register, into: Register) -> Self {
         self.push("lookup", |w| {
@@ -346,6 +365,12 @@ impl Rule {
     pub fn verdict(self, verdict: &Verdict) -> Self {
         self.push("immediate", |w| {
             w.be32(1, VERDICT_REGISTER).nest(2, |w| verdict.write(w));
+        })
+    }
+
+    fn original(self, what: u32, into: Register) -> Self {
+        self.push("ct", |w| {
+            w.be32(1, into.number()).be32(2, what).u8(3, DIRECTION_ORIGINAL);
         })
     }
 
