@@ -108,7 +108,7 @@ async fn mounts_travel_only_where_asked() {
     ];
     let mut seen = Vec::new();
     for propagation in propagations {
-        let mut config = lab.shell("grep ' /shared ' /proc/self/mountinfo; mkdir -p /shared/out; mount -t tmpfs out /shared/out; echo mounted; while ! test -e /shared/in/file; do test -e /shared/stop && exit 1; sleep 0.02; done");
+        let mut config = lab.shell("grep ' /shared ' /proc/self/mountinfo; mkdir -p /shared/out; mount -t tmpfs out /shared/out; echo mounted; while ! test -e /shared/in/file; do test -e /shared/stop && { test -e /shared/in/file; exit; }; sleep 0.02; done");
         config.security.privileged = true;
         config.mounts = vec![Mount {
             propagation,
