@@ -81,6 +81,10 @@ impl Server {
                 () = stop => Ok(()),
             }
         });
+        scope.spawn_until_shutdown(
+            "api-horizon",
+            crate::horizon::keep(Arc::clone(&store), config.api_horizon),
+        );
         let clock = config.clock.clone();
         let tokens = TokenIssuerConfig {
             issuer: config.issuer.clone(),
@@ -244,6 +248,7 @@ impl Core {
         // A namespace lies in itself, so that rights within it can cover it.
         let itself = resource.resource == "namespaces" && resource.group.is_empty();
         let namespace = if itself { &request.name } else { &request.namespace };
+        let selected = selected_name(request);
         let attributes = Attributes {
             user,
             verb: request.verb.as_str(),
@@ -252,7 +257,7 @@ impl Core {
             resource: &resource.resource,
             subresource: &request.subresource,
             namespace,
-            name: &request.name,
+            name: selected.as_deref().unwrap_or(&request.name),
             path: "",
             field_selector: &request.params.field_selector,
         };
@@ -339,6 +344,16 @@ impl Observer for AuthorizerFeed {
                 .observe(watched, &object.key.namespace, &object.key.name, tree);
         }
     }
+}
+
+/// A list or watch of one object by `metadata.name` is a request for that object, as upstream's request info has it.
+fn selected_name(request: &Request) -> Option<String> {
+    let of_collection = matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+    if !of_collection || !request.name.is_empty() || request.params.field_selector.is_empty() {
+        return None;
+    }
+    let selector = cloudeck_machinery::FieldSelector::parse(&request.params.field_selector).ok()?;
+    selector.required_value("metadata.name").map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use cloudeck_agent::{Agent, AgentConfig, AgentDeps};
 use cloudeck_auth::LocalIdentity;
 use cloudeck_client::Client;
 use cloudeck_image::{ImageStore, StoreConfig};
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{GroupVersionResource, Value, value};
 use cloudeck_network::{NetworkConfig, PodNetwork};
 use cloudeck_runtime::Runtime;
 use cloudeck_task::Scope;
@@ -93,7 +93,7 @@ pub async fn start(
         cluster_dns: settings.service_address(10),
         max_pods: MAX_PODS,
         lease_interval: LEASE_INTERVAL,
-        labels: [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into(),
+        labels: std::collections::BTreeMap::new(),
         version: KUBERNETES_VERSION.to_owned(),
     };
     let client = server.client(LocalIdentity::node(&settings.node_name));
@@ -120,8 +120,9 @@ pub async fn start(
 }
 
 impl NodeRole {
-    /// Resolves when the API shows the node as Ready.
-    pub async fn ready(&self, _server: &ServerRole) {
+    /// Resolves when the API shows the node as Ready, and marks it as one of the control plane: no node may say that of
+    /// itself.
+    pub async fn ready(&self, server: &ServerRole) {
         self.agent.ready().await;
         let nodes = cloudeck_client::InformerConfig::all("", "v1", "nodes")
             .with_field_selector(format!("metadata.name={}", self.node_name));
@@ -135,6 +136,12 @@ impl NodeRole {
             }
         }
         scope.request_shutdown();
+        let nodes = GroupVersionResource::new("", "v1", "nodes");
+        let patch = value!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+        let admin = server.client(LocalIdentity::api_server());
+        if let Err(error) = admin.merge_patch(&nodes, "", &self.node_name, "", &patch).await {
+            tracing::warn!(%error, "node not marked as control plane");
+        }
     }
 }
 
