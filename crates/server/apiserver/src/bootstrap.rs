@@ -3,30 +3,47 @@
 mod flow_control;
 mod objects;
 
-use cloudeck_auth::{LocalIdentity, bootstrap as default_roles};
+use cloudeck_auth::LocalIdentity;
+use cloudeck_auth::bootstrap::{self as default_roles, BootstrapObject};
 use cloudeck_client::{Body, Client, Request};
 use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, json};
+use futures_util::future::try_join_all;
 
 use crate::server::Server;
 
-/// Creates what is missing and completes what has fallen behind.
+/// Creates what is missing and completes what has fallen behind. What does not depend on each other is written
+/// together, so that a first start waits for the disk a few times, not two hundred.
 pub(crate) async fn ensure(server: &Server) -> Result<(), Status> {
-    let client = server.client_as(LocalIdentity::api_server(), "kube-apiserver");
-    for name in objects::NAMESPACES {
-        let namespaces = GroupVersionResource::new("", "v1", "namespaces");
-        ensure_present(&client, &namespaces, "", &objects::namespace(name)).await?;
-    }
-    for object in default_roles::objects() {
+    let client = &server.client_as(LocalIdentity::api_server(), "kube-apiserver");
+    let namespaces = &GroupVersionResource::new("", "v1", "namespaces");
+    let made = objects::NAMESPACES
+        .map(|name| async move { ensure_present(client, namespaces, "", &objects::namespace(name)).await });
+    try_join_all(made).await?;
+    let (bindings, roles): (Vec<_>, Vec<_>) = default_roles::objects()
+        .into_iter()
+        .partition(|object| object.resource.ends_with("bindings"));
+    reconcile_roles(client, &roles).await?;
+    let others = objects::others(&server.core.config).into_iter();
+    let others = others.chain(
+        flow_control::objects()
+            .into_iter()
+            .map(|(resource, tree)| (resource, "", tree)),
+    );
+    let others = others.map(|(resource, namespace, tree)| async move {
+        ensure_present(client, &resource, namespace, &tree).await
+    });
+    let (bound, made) = tokio::join!(reconcile_roles(client, &bindings), try_join_all(others));
+    bound?;
+    made?;
+    refresh_endpoints(server, client).await
+}
+
+async fn reconcile_roles(client: &Client, objects: &[BootstrapObject]) -> Result<(), Status> {
+    let reconciled = objects.iter().map(|object| async move {
         let resource = GroupVersionResource::new("rbac.authorization.k8s.io", "v1", object.resource);
-        reconcile_role(&client, &resource, &object.namespace, &object.name, &object.tree).await?;
-    }
-    for (resource, namespace, tree) in objects::others(&server.core.config) {
-        ensure_present(&client, &resource, namespace, &tree).await?;
-    }
-    for (resource, tree) in flow_control::objects() {
-        ensure_present(&client, &resource, "", &tree).await?;
-    }
-    refresh_endpoints(server, &client).await
+        reconcile_role(client, &resource, &object.namespace, &object.name, &object.tree).await
+    });
+    try_join_all(reconciled).await.map(|_| ())
 }
 
 async fn ensure_present(
@@ -87,40 +104,56 @@ async fn put(
 
 /// The endpoints of Service `kubernetes` follow the advertised address.
 async fn refresh_endpoints(server: &Server, client: &Client) -> Result<(), Status> {
-    for (resource, tree) in objects::kubernetes_endpoints(&server.core.config) {
-        ensure_present(client, &resource, "default", &tree).await?;
+    for (resource, wanted) in objects::kubernetes_endpoints(&server.core.config) {
+        ensure_present(client, &resource, "default", &wanted).await?;
         let current = client.get(&resource, "default", "kubernetes").await?.tree();
-        let (part, is) = if resource.resource == "endpoints" {
-            ("subsets", current.get("subsets"))
-        } else {
-            ("endpoints", current.get("endpoints"))
-        };
-        let same = json_without_nulls(is) == json_without_nulls(tree.get(part))
-            && current.get("ports").is_some() == tree.get("ports").is_some();
-        if !same || current.get("ports").map(port_numbers) != tree.get("ports").map(port_numbers) {
-            let mut wanted = tree.clone();
-            wanted.set_at(
-                &["metadata", "resourceVersion"],
-                current
-                    .at(&["metadata", "resourceVersion"])
-                    .cloned()
-                    .unwrap_or_default(),
-            );
-            put(client, &resource, "default", "kubernetes", &wanted).await?;
+        // The parts that say where: a merge patch of them changes nothing when they are right.
+        let mut patch = Value::object();
+        for part in ["subsets", "endpoints", "ports"] {
+            if let Some(value) = wanted
+                .get(part)
+                .filter(|value| addresses(value) != addresses_of(&current, part))
+            {
+                patch.set_at(&[part], value.clone());
+            }
+        }
+        if patch != Value::object() {
+            client
+                .merge_patch(&resource, "default", "kubernetes", "", &patch)
+                .await?;
         }
     }
     Ok(())
 }
 
-fn port_numbers(ports: &Value) -> Vec<Option<i64>> {
-    ports
-        .as_array()
-        .unwrap_or_default()
-        .iter()
-        .map(|port| port.int_at(&["port"]))
-        .collect()
+fn addresses_of(current: &Value, part: &str) -> Vec<String> {
+    current.get(part).map(addresses).unwrap_or_default()
 }
 
-fn json_without_nulls(tree: Option<&Value>) -> String {
-    tree.map(ToString::to_string).unwrap_or_default()
+/// Every address and port number in a part of an endpoints object, in order.
+fn addresses(part: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(part, &mut found);
+    found
+}
+
+fn collect(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(map) => {
+            for (key, member) in map.iter() {
+                match (key.as_str(), member) {
+                    ("ip", Value::String(text)) => found.push(text.to_string()),
+                    ("port", Value::Int(port)) => found.push(port.to_string()),
+                    ("addresses", Value::Array(items)) => {
+                        found.extend(items.iter().filter_map(Value::as_str).map(str::to_owned));
+                        collect(member, found);
+                    }
+                    ("ports", _) => collect(member, found),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
 }

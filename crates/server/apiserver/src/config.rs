@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloudeck_pki::TokenKey;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The issuer of service-account tokens, and their default audience.
     pub issuer: String,
+    /// How long old revisions can be read exactly: continue tokens live as long.
+    pub api_horizon: Duration,
     /// Signs those tokens.
     pub token_key: Arc<TokenKey>,
 }
@@ -52,6 +55,7 @@ impl Config {
             node_ports: 30000..=32767,
             cluster_domain: "cluster.local".into(),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            api_horizon: Duration::from_mins(5),
             token_key,
         }
     }

@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod documents;
 mod exchange;
+mod metrics;
 mod negotiate;
 mod node;
 mod node_target;

@@ -14,6 +14,7 @@ mod cache;
 mod clock;
 mod config;
 mod conversion;
+mod horizon;
 pub mod http;
 mod kinds;
 mod registry;

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::EdgeConfig;
 use super::exchange;
+use super::metrics::Metrics;
 use crate::server::Server;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub(crate) struct Edge {
     scope: Scope,
     acceptor: TlsAcceptor,
     http: auto::Builder<ScopeExecutor>,
+    pub(crate) metrics: Metrics,
 }
 
 impl Edge {
@@ -38,6 +40,7 @@ impl Edge {
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS);
         Self {
+            metrics: Metrics::new(&config.metrics),
             acceptor: TlsAcceptor::from(Arc::clone(&config.tls)),
             server,
             config,

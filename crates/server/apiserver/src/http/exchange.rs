@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use cloudeck_auth::{Peer, UserInfo, impersonate};
@@ -29,6 +30,8 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Infallible> {
     let audit_id = edge.server.core.ids.uuid();
+    edge.metrics.inflight.add(1);
+    let (begun, method) = (Instant::now(), request.method().clone());
     let outcome = AssertUnwindSafe(respond(&edge, &peer, request))
         .catch_unwind()
         .await;
@@ -40,6 +43,9 @@ pub(crate) async fn answer(
             answer::status(&Status::internal("the request handler failed"))
         }
     };
+    edge.metrics.inflight.add(-1);
+    edge.metrics
+        .answered(method.as_str(), response.status().as_str(), begun.elapsed());
     let headers = response.headers_mut();
     if let Ok(value) = audit_id.parse() {
         headers.insert("audit-id", value);

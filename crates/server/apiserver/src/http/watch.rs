@@ -23,6 +23,12 @@ const COALESCE: usize = 64 << 10;
 
 const TYPE: HeaderValue = HeaderValue::from_static("application/json");
 
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.edge.metrics.watches.add(-1);
+    }
+}
+
 struct Lines {
     edge: Arc<Edge>,
     view: Arc<View>,
@@ -39,6 +45,7 @@ pub(crate) fn respond(
     form: Form,
     target: ResourceTarget,
 ) -> Response<EdgeBody> {
+    edge.metrics.watches.add(1);
     let lines = Lines {
         edge: Arc::clone(edge),
         view,

@@ -7,7 +7,7 @@ use cloudeck_client::Response;
 use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
-use super::{Call, admit, decode, meta, metadata_rules};
+use super::{Call, admit, decode, meta, metadata_rules, ownership};
 use crate::alloc;
 
 /// How often another name, address or port is drawn when the one drawn is taken.
@@ -15,16 +15,20 @@ const ATTEMPTS: usize = 8;
 
 pub(crate) async fn create(call: &mut Call<'_>) -> Result<Response, Status> {
     let tree = decode::object(call)?;
-    let object = create_tree(call, tree).await?;
+    let object = create_tree(call, tree, false).await?;
     Ok(call.answer(&object, true))
 }
 
-/// Creates `tree`, which is in the view's form, normalised.
-pub(crate) async fn create_tree(call: &mut Call<'_>, tree: Value) -> Result<Arc<Object>, Status> {
+/// Creates `tree`, which is in the view's form, normalised. What was `applied` has its managedFields already.
+pub(crate) async fn create_tree(
+    call: &mut Call<'_>,
+    tree: Value,
+    applied: bool,
+) -> Result<Arc<Object>, Status> {
     let generated = tree.str_at(&["metadata", "name"]).unwrap_or_default().is_empty();
     let mut last = Status::internal("no attempt was made");
     for _ in 0..ATTEMPTS {
-        match attempt(call, tree.clone()).await {
+        match attempt(call, tree.clone(), applied).await {
             Err(status) if is_bad_luck(&status, generated, call) => last = status,
             other => return other,
         }
@@ -32,7 +36,7 @@ pub(crate) async fn create_tree(call: &mut Call<'_>, tree: Value) -> Result<Arc<
     Err(last)
 }
 
-async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, Status> {
+async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<Arc<Object>, Status> {
     let kind = Arc::clone(call.kind());
     let view = Arc::clone(call.view);
     cloudeck_schema::apply_defaults(view.ty, &mut tree);
@@ -45,7 +49,9 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value) -> Result<Arc<Object>, St
     }
     (kind.strategy.prepare_create)(&mut tree);
     normalise(&kind, &mut tree)?;
-    super::update::track(call, None, &mut tree);
+    if !applied {
+        ownership::track(call, None, &mut tree);
+    }
     admit::mutate(call, Operation::Create, &mut tree, None).await?;
     meta::dedup_owners(call, &mut tree);
     let name = tree.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();

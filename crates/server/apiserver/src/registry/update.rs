@@ -7,7 +7,7 @@ use cloudeck_client::{Response, Verb};
 use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
-use super::{Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, subobject};
+use super::{Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, ownership, subobject};
 use crate::alloc;
 use crate::kinds::Kind;
 
@@ -73,7 +73,7 @@ pub(crate) async fn run(call: &mut Call<'_>, change: &dyn Change) -> Result<Resp
         let name = &call.request.name;
         let Some(current) = call.kind().cache.get(&call.request.namespace, name) else {
             let tree = change.create(call)?;
-            let object = create::create_tree(call, tree).await?;
+            let object = create::create_tree(call, tree, change.is_apply()).await?;
             return Ok(call.answer(&object, true));
         };
         match attempt(call, change, &current).await {
@@ -179,7 +179,7 @@ fn prepare(
     }
     create::normalise(kind, new)?;
     if !applied {
-        track(call, Some(old), new);
+        ownership::track(call, Some(old), new);
     }
     let main = matches!(call.request.subresource.as_str(), "" | "scale");
     if main && facts::has_generation(kind) {
@@ -226,11 +226,6 @@ async fn check(
     grants::check(call, new, Some(old))?;
     admit::validate(call, Operation::Update, new, Some(old))?;
     Ok(base)
-}
-
-/// Records who wrote which fields.
-pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
-    super::ownership::track(call, old, new);
 }
 
 /// Changes an object by a function, for the server's own purposes: no admission, no managedFields.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloudeck_auth::LocalIdentity;
 use cloudeck_client::{Client, Params, Request, WatchEvent, WatchStream};
-use cloudeck_engine::{MemoryOptions, MemoryStore};
+use cloudeck_engine::{HistoryPolicy, MemoryOptions, MemoryStore};
 use cloudeck_machinery::{GroupVersionResource, Reason, Value, value};
 use cloudeck_pki::TokenKey;
 use cloudeck_task::Scope;
@@ -15,8 +15,12 @@ use super::Server;
 use crate::config::Config;
 
 pub(crate) async fn server() -> Server {
+    server_with(MemoryOptions::default()).await
+}
+
+async fn server_with(options: MemoryOptions) -> Server {
     let scope = Scope::root("test");
-    let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &scope));
+    let store = Arc::new(MemoryStore::new(options, &scope));
     let config = Config::new(
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
         6443,
@@ -271,4 +275,235 @@ async fn a_finalizer_holds_a_deletion_back() {
         .await
         .unwrap();
     assert_eq!(client.get(&maps, "default", "a").await.unwrap_err().code, 404);
+}
+
+/// More changes than the cache keeps for its watchers.
+const MANY: usize = 4_500;
+
+async fn change_often(client: &Client) {
+    for count in 0..MANY {
+        let patch = value!({"data": {"k": (count.to_string())}});
+        client
+            .merge_patch(&config_maps(), "default", "a", "", &patch)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_watch_from_before_the_cache_replays_history_and_goes_live() {
+    let client = admin().await;
+    let maps = config_maps();
+    let first = client
+        .create(&maps, "default", &config_map("a", "x"))
+        .await
+        .unwrap();
+    change_often(&client).await;
+    let params = Params {
+        resource_version: first.revision.to_string(),
+        ..Params::default()
+    };
+    let mut watch = client
+        .watch(Request::watch(&maps, "default").with_params(params))
+        .await
+        .unwrap();
+    let mut last = first.revision;
+    for _ in 0..MANY {
+        let (kind, _, revision) = next(&mut watch).await;
+        assert_eq!(kind, "MODIFIED");
+        assert!(revision > last, "{revision} after {last}");
+        last = revision;
+    }
+    client.delete(&maps, "default", "a", &Value::Null).await.unwrap();
+    assert_eq!(next(&mut watch).await.0, "DELETED");
+}
+
+#[tokio::test]
+async fn a_watch_from_before_history_is_410() {
+    let history = HistoryPolicy {
+        max_revisions: 10,
+        ..HistoryPolicy::default()
+    };
+    let client = server_with(MemoryOptions {
+        history,
+        ..MemoryOptions::default()
+    })
+    .await
+    .client(LocalIdentity::api_server());
+    let maps = config_maps();
+    let first = client
+        .create(&maps, "default", &config_map("a", "x"))
+        .await
+        .unwrap();
+    change_often(&client).await;
+    let params = Params {
+        resource_version: first.revision.to_string(),
+        ..Params::default()
+    };
+    let refused = client
+        .watch(Request::watch(&maps, "default").with_params(params))
+        .await;
+    let status = refused.err().expect("that revision is gone");
+    assert_eq!((status.code, status.reason), (410, Reason::Expired));
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_cut_off_and_holds_nobody_up() {
+    let client = admin().await;
+    let maps = config_maps();
+    client
+        .create(&maps, "default", &config_map("a", "x"))
+        .await
+        .unwrap();
+    let mut watch = client.watch(Request::watch(&maps, "default")).await.unwrap();
+    assert_eq!(next(&mut watch).await.0, "ADDED");
+    change_often(&client).await;
+    let Some(WatchEvent::Error(status)) = watch.next().await else {
+        panic!("a watcher that far behind is cut off");
+    };
+    assert_eq!(status.code, 410);
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn apply_creates_with_one_manager_and_conflicts_with_another() {
+    let client = admin().await;
+    let maps = config_maps();
+    let mut mine = config_map("a", "mine");
+    mine.set_at(&["metadata", "namespace"], "default");
+    let created = client.apply(&maps, "me", "", &mine).await.unwrap().tree();
+    let managers = created.items_at(&["metadata", "managedFields"]);
+    assert_eq!(managers.len(), 1, "{created}");
+    assert_eq!(managers[0].str_at(&["operation"]), Some("Apply"));
+    let again = client.apply(&maps, "me", "", &mine).await.unwrap();
+    assert_eq!(again.tree(), created, "applying the same again changes nothing");
+    let body = cloudeck_client::Body {
+        content_type: cloudeck_client::ContentType::ApplyPatch,
+        bytes: cloudeck_machinery::json::to_vec(&config_map("a", "other")).into(),
+    };
+    let mut request = Request::patch(&maps, "default", "a", "", body);
+    request.params.field_manager = "other".into();
+    let conflict = client.send(request).await.unwrap_err();
+    assert_eq!(
+        conflict.message,
+        "Apply failed with 1 conflict: conflict with \"me\": .data.k"
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_answers_and_writes_nothing() {
+    let client = admin().await;
+    let maps = config_maps();
+    let body = cloudeck_client::Body::json(cloudeck_machinery::json::to_vec(&config_map("a", "1")));
+    let params = Params {
+        dry_run: vec!["All".into()],
+        ..Params::default()
+    };
+    let request = Request::create(&maps, "default", body).with_params(params);
+    let answer = client.send(request).await.unwrap().into_object().unwrap();
+    assert_eq!(answer.key.name, "a");
+    assert_eq!(client.get(&maps, "default", "a").await.unwrap_err().code, 404);
+}
+
+#[tokio::test]
+async fn a_generated_name_is_drawn_by_the_server() {
+    let client = admin().await;
+    let object = value!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "g-"}});
+    let created = client.create(&config_maps(), "default", &object).await.unwrap();
+    assert!(
+        created.key.name.starts_with("g-") && created.key.name.len() == 7,
+        "{}",
+        created.key
+    );
+}
+
+#[tokio::test]
+async fn an_event_is_one_object_under_two_groups() {
+    let client = admin().await;
+    let core = GroupVersionResource::new("", "v1", "events");
+    let named = GroupVersionResource::new("events.k8s.io", "v1", "events");
+    let event = value!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}, "reason": "R", "message": "m",
+        "type": "Normal", "source": {"component": "test"}
+    });
+    client.create(&core, "default", &event).await.unwrap();
+    let other = client.get(&named, "default", "e").await.unwrap().tree();
+    assert_eq!(other.str_at(&["apiVersion"]), Some("events.k8s.io/v1"));
+    assert_eq!(
+        (other.str_at(&["note"]), other.str_at(&["regarding", "name"])),
+        (Some("m"), Some("p"))
+    );
+}
+
+#[tokio::test]
+async fn a_deployment_counts_its_generations_and_its_status_is_its_own() {
+    let client = admin().await;
+    let deployments = GroupVersionResource::new("apps", "v1", "deployments");
+    let tree = value!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "status": {"replicas": 9},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        }
+    });
+    let created = client
+        .create(&deployments, "default", &tree)
+        .await
+        .unwrap()
+        .tree();
+    assert_eq!(created.int_at(&["metadata", "generation"]), Some(1));
+    assert_eq!(created.int_at(&["status", "replicas"]), None);
+    let status = value!({"status": {"replicas": 2, "observedGeneration": 1}, "spec": {"replicas": 7}});
+    let stated = client
+        .merge_patch(&deployments, "default", "d", "status", &status)
+        .await
+        .unwrap()
+        .tree();
+    assert_eq!(stated.int_at(&["status", "replicas"]), Some(2));
+    assert_eq!(
+        stated.int_at(&["spec", "replicas"]),
+        created.int_at(&["spec", "replicas"])
+    );
+    assert_eq!(stated.int_at(&["metadata", "generation"]), Some(1));
+    let scale = value!({"spec": {"replicas": 5}});
+    let body = cloudeck_client::Body {
+        content_type: cloudeck_client::ContentType::MergePatch,
+        bytes: cloudeck_machinery::json::to_vec(&scale).into(),
+    };
+    client
+        .send(Request::patch(&deployments, "default", "d", "scale", body))
+        .await
+        .unwrap();
+    let scaled = client.get(&deployments, "default", "d").await.unwrap().tree();
+    assert_eq!(
+        (
+            scaled.int_at(&["spec", "replicas"]),
+            scaled.int_at(&["metadata", "generation"])
+        ),
+        (Some(5), Some(2))
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_waits_for_its_finalizer() {
+    let client = admin().await;
+    let namespaces = GroupVersionResource::new("", "v1", "namespaces");
+    let tree = value!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    client.create(&namespaces, "", &tree).await.unwrap();
+    client.delete(&namespaces, "", "n", &Value::Null).await.unwrap();
+    let mut ending = client.get(&namespaces, "", "n").await.unwrap().tree();
+    assert_eq!(ending.str_at(&["status", "phase"]), Some("Terminating"));
+    let refused = client
+        .create(&config_maps(), "n", &config_map("late", "1"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, 403);
+    ending.set_at(&["spec", "finalizers"], value!([]));
+    let body = cloudeck_client::Body::json(cloudeck_machinery::json::to_vec(&ending));
+    client
+        .send(Request::update(&namespaces, "", "n", "finalize", body))
+        .await
+        .unwrap();
+    assert_eq!(client.get(&namespaces, "", "n").await.unwrap_err().code, 404);
 }
