@@ -62,6 +62,7 @@ async fn run(directory: &Path, row: Duration) -> Result<(), BoxError> {
     load(&store, &scope).await?;
     let mut watch = store.watch(WatchRequest::new(KeyRange::all())).await?;
     scope.spawn("watch", async move { while watch.next().await.is_ok() {} });
+    bare_sync(directory)?;
     for writers in [1, 16, 64] {
         updates(&store, &scope, writers, row).await?;
     }
@@ -98,6 +99,31 @@ fn value(seed: u64) -> Bytes {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.into()
+}
+
+/// What the disk itself takes: the floor of a single writer's latency.
+fn bare_sync(directory: &Path) -> Result<(), BoxError> {
+    use std::os::unix::fs::FileExt;
+    let path = directory.join("bare-sync");
+    let file = std::fs::File::create_new(&path)?;
+    let rounds = 500;
+    file.write_all_at(&vec![0; rounds * 2 * VALUE_BYTES], 0)?;
+    file.sync_all()?;
+    let mut latencies = Vec::new();
+    for n in 0..rounds {
+        let began = Instant::now();
+        file.write_all_at(&value(n as u64), (n * VALUE_BYTES) as u64)?;
+        file.sync_data()?;
+        latencies.push(began.elapsed().as_micros() as u32);
+    }
+    std::fs::remove_file(path)?;
+    latencies.sort_unstable();
+    print(
+        "bare write and fdatasync, p50",
+        f64::from(latencies[rounds / 2]),
+        "µs",
+    );
+    Ok(())
 }
 
 async fn load(store: &Arc<EmbeddedStore>, scope: &Scope) -> Result<(), BoxError> {

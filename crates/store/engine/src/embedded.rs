@@ -1,5 +1,8 @@
 //! The embedded store: an append-only log with an index in memory.
 //!
+//! The directory holds `MANIFEST` (the list of the rest), numbered `*.seg` files (the log, and the *base* that
+//! compaction makes of its beginning), `RESERVE*` (space for the day the disk is full) and `LOCK`.
+//!
 //! A *committer* thread writes ([`committer`]), a *keeper* thread prepares and compacts ([`keeper`]); reads and
 //! watches go to the shared state without either. Values stay on disk.
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::model::LeaseId;
 
 /// As etcd has it; beyond it, deadlines would overflow.
-const MAX_TTL: Duration = Duration::from_secs(9_000_000_000);
+const MAX_TTL: Duration = Duration::from_hours(2_500_000);
 
 #[derive(Debug, Clone)]
 struct Lease {
@@ -58,7 +58,7 @@ impl LeaseTable {
         let highest = self.leases.keys().map(|id| id.0).max().unwrap_or(0);
         let above = highest.checked_add(1).map(LeaseId);
         above
-            .or_else(|| (1..).map(LeaseId).find(|id| !self.contains(*id)))
+            .or_else(|| (1..=u64::MAX).map(LeaseId).find(|id| !self.contains(*id)))
             .expect("fewer than 2^64 leases")
     }
 

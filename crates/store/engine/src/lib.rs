@@ -3,8 +3,8 @@
 //! One 64-bit revision counter, compare-and-swap, reads at a revision, watches from a revision, compaction, leases.
 //!
 //! It knows no API type: keys and values are bytes. It knows nothing of HTTP, Kubernetes or other machines, and starts
-//! no process. Start reading at [`Store`] (the seam), then `state.rs` (what is visible), `index.rs` (the versions) and
-//! `staging.rs` (transactions).
+//! no process. Start reading at [`Store`] (the seam), then `state.rs` (what is visible), `index.rs` (the versions),
+//! `staging.rs` (transactions), and for the log `embedded.rs`, `embedded/committer.rs` and `embedded/format.rs`.
 
 mod blocking;
 mod clock;

@@ -71,6 +71,8 @@ pub struct Faults {
     pub syncs_until_failure: Option<u64>,
     /// Writes fail with an input/output error.
     pub fail_writes: bool,
+    /// So many writes find no space half-way, reserved or not, as on a file system that copies on write.
+    pub full_writes: u64,
     /// Syncs of the directory fail.
     pub fail_dir_sync: bool,
 }
@@ -402,10 +404,12 @@ impl File for SimFile {
             return Err(broken());
         }
         let stops = inner.stops_now();
+        let full = inner.faults.full_writes > 0;
+        inner.faults.full_writes -= u64::from(full);
         let fits = inner
             .hold(self.index, offset + bytes.len() as u64)
             .saturating_sub(offset) as usize;
-        let bytes_written = if stops {
+        let bytes_written = if stops || full {
             bytes.len() / 2
         } else {
             bytes.len().min(fits)

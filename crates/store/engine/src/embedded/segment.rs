@@ -59,7 +59,14 @@ impl Segment {
         reserve: u64,
     ) -> io::Result<Arc<Self>> {
         let name = file_name(id);
-        let file = disk.create(&name)?;
+        let file = match disk.create(&name) {
+            // Of an earlier attempt: no manifest names an id that is still to be given.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(&name)?;
+                disk.create(&name)?
+            }
+            other => other?,
+        };
         let written = Self::begin(&*file, store, id, kind, reserve);
         if let Err(error) = written {
             // Nothing refers to it; if this fails too, the next opening removes it.

@@ -176,6 +176,62 @@ async fn a_full_disk_refuses_puts_cleanly_and_deletions_win_the_space_back() {
 }
 
 #[tokio::test]
+async fn a_write_that_finds_no_space_half_way_is_taken_back() {
+    let disk = SimDisk::new();
+    let store = open(&disk).unwrap();
+    put(&store, "a", "kept").await.unwrap();
+    disk.set_faults(Faults {
+        full_writes: 1,
+        ..Faults::default()
+    });
+    assert_eq!(put(&store, "a", &"x".repeat(900)).await, Err(TxnError::NoSpace));
+    assert_eq!(store.revision(), revision(2));
+    store.close().await;
+    disk.crash(&mut Dice::new(2));
+    let store = open(&disk).unwrap();
+    assert_eq!(get(&store, "a").await.unwrap().as_deref(), Some("kept"));
+    assert_eq!(put(&store, "a", "next").await, Ok(3));
+
+    disk.set_faults(Faults {
+        full_writes: 2,
+        ..Faults::default()
+    });
+    let outcome = put(&store, "a", "x").await;
+    assert!(
+        matches!(outcome, Err(TxnError::OutcomeUnknown { .. })),
+        "it cannot be taken back: {outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_manifest_that_may_or_may_not_be_replaced_poisons_the_store() {
+    let disk = SimDisk::new();
+    let store = open(&disk).unwrap();
+    disk.set_faults(Faults {
+        fail_dir_sync: true,
+        ..Faults::default()
+    });
+    let mut written = 1;
+    // Until the next segment is wanted. Its own name is synced first, which is no more than a failed attempt.
+    for n in 0..200 {
+        match put(&store, "a", &format!("{n} {}", "x".repeat(300))).await {
+            Ok(at) => written = at,
+            Err(error) => {
+                assert!(
+                    matches!(error, TxnError::NoSpace | TxnError::Poisoned { .. }),
+                    "{error}"
+                );
+                break;
+            }
+        }
+    }
+    assert_eq!(store.revision(), revision(written));
+    store.close().await;
+    disk.crash(&mut Dice::new(9));
+    assert_eq!(open(&disk).unwrap().revision(), revision(written));
+}
+
+#[tokio::test]
 async fn only_one_can_open_a_store() {
     let disk = SimDisk::new();
     let store = open(&disk).unwrap();
