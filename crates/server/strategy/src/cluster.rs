@@ -1,7 +1,9 @@
 //! Small kinds that the cluster itself runs on: namespaces, accounts, leases, priority classes.
 
 pub(crate) mod event;
+mod event_row;
 mod namespace;
+mod row;
 
 use cloudeck_machinery::{Value, value};
 use compact_str::CompactString;
@@ -17,19 +19,29 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
         let phase = namespace.str_at(&["status", "phase"]).unwrap_or_default();
         Box::new([("status.phase", CompactString::from(phase))])
     },
+    columns: row::NAMESPACE,
+    row: row::namespace,
     ..Strategy::GENERIC
 };
 
 pub(crate) const SERVICE_ACCOUNT: Strategy = Strategy {
     prepare_create: keep_secret_names,
     prepare_update: |new, _| keep_secret_names(new),
+    columns: row::NAME_AND_AGE,
+    row: row::name_and_age,
     ..Strategy::GENERIC
 };
 
-pub(crate) const LEASE: Strategy = Strategy::GENERIC;
+pub(crate) const LEASE: Strategy = Strategy {
+    columns: row::LEASE,
+    row: row::lease,
+    ..Strategy::GENERIC
+};
 
 pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
     default: |class| fill::absent(class, "preemptionPolicy", || "PreemptLowerPriority".into()),
+    columns: row::PRIORITY_CLASS,
+    row: row::priority_class,
     ..Strategy::GENERIC
 };
 
@@ -39,6 +51,8 @@ pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
         let signer = request.str_at(&["spec", "signerName"]).unwrap_or_default();
         Box::new([("spec.signerName", CompactString::from(signer))])
     },
+    columns: row::SIGNING_REQUEST,
+    row: row::signing_request,
     ..Strategy::GENERIC
 };
 

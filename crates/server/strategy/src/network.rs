@@ -1,13 +1,18 @@
 //! Endpoints, their slices, and the kinds of the networking group.
 
 pub(crate) mod endpoints;
+mod row;
 pub(crate) mod slice;
 
 use cloudeck_machinery::{Value, value};
 
 use crate::{Strategy, fill};
 
-pub(crate) const INGRESS: Strategy = Strategy::GENERIC;
+pub(crate) const INGRESS: Strategy = Strategy {
+    columns: row::INGRESS,
+    row: row::ingress,
+    ..Strategy::GENERIC
+};
 
 pub(crate) const INGRESS_CLASS: Strategy = Strategy {
     default: |class| {
@@ -16,11 +21,15 @@ pub(crate) const INGRESS_CLASS: Strategy = Strategy {
             fill::absent(parameters, "scope", || "Cluster".into());
         }
     },
+    columns: row::CLASS,
+    row: row::class,
     ..Strategy::GENERIC
 };
 
 pub(crate) const NETWORK_POLICY: Strategy = Strategy {
     default: policy_defaults,
+    columns: row::POLICY,
+    row: row::policy,
     ..Strategy::GENERIC
 };
 

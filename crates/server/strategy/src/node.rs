@@ -1,5 +1,7 @@
 //! Nodes.
 
+mod row;
+
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
@@ -21,6 +23,8 @@ pub(crate) const NODE: Strategy = Strategy {
         let flag = if flag { "true" } else { "false" };
         Box::new([("spec.unschedulable", CompactString::const_new(flag))])
     },
+    columns: row::COLUMNS,
+    row: row::cells,
     ..Strategy::GENERIC
 };
 

@@ -3,6 +3,7 @@
 pub(crate) mod defaults;
 mod prepare;
 mod qos;
+pub(crate) mod row;
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
@@ -25,12 +26,16 @@ pub(crate) const POD: Strategy = Strategy {
         "status.nominatedNodeName",
     ],
     fields,
+    columns: row::COLUMNS,
+    row: row::cells,
     ..Strategy::GENERIC
 };
 
 /// The template kind.
 pub(crate) const POD_TEMPLATE: Strategy = Strategy {
     default: |template| defaults::template(template, "template"),
+    columns: row::TEMPLATE_COLUMNS,
+    row: row::template_cells,
     ..Strategy::GENERIC
 };
 

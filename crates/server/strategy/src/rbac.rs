@@ -2,6 +2,7 @@
 
 use cloudeck_machinery::Value;
 
+use crate::table::{self, AGE, Column, NAME, TableRow, text, wide};
 use crate::{Strategy, fill};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -12,11 +13,15 @@ pub(crate) const CLUSTER_ROLE: Strategy = Strategy::GENERIC;
 
 pub(crate) const ROLE_BINDING: Strategy = Strategy {
     default: binding_defaults,
+    columns: BINDING_COLUMNS,
+    row: binding_row,
     ..Strategy::GENERIC
 };
 
 pub(crate) const CLUSTER_ROLE_BINDING: Strategy = Strategy {
     default: binding_defaults,
+    columns: BINDING_COLUMNS,
+    row: binding_row,
     ..Strategy::GENERIC
 };
 
@@ -29,4 +34,40 @@ fn binding_defaults(binding: &mut Value) {
             fill::text(subject, "apiGroup", GROUP);
         }
     }
+}
+
+const BINDING_COLUMNS: &[Column] = &[
+    NAME,
+    text("Role", "The role that is granted."),
+    AGE,
+    wide("Users", "Users in the roleBinding"),
+    wide("Groups", "Groups in the roleBinding"),
+    wide("ServiceAccounts", "ServiceAccounts in the roleBinding"),
+];
+
+fn binding_row(binding: &Value, row: TableRow<'_>) -> Vec<Value> {
+    let role = |key| binding.str_at(&["roleRef", key]).unwrap_or_default();
+    let subjects = |kind: &str| -> Value {
+        let of_kind = binding.items_at(&["subjects"]).iter();
+        let names: Vec<String> = of_kind
+            .filter(|subject| subject.str_at(&["kind"]) == Some(kind))
+            .map(|subject| {
+                let text = |key| subject.str_at(&[key]).unwrap_or_default();
+                if kind == "ServiceAccount" {
+                    format!("{}/{}", text("namespace"), text("name"))
+                } else {
+                    text("name").to_owned()
+                }
+            })
+            .collect();
+        Value::from(names.join(", "))
+    };
+    vec![
+        table::name(binding),
+        Value::from(format!("{}/{}", role("kind"), role("name"))),
+        table::age(binding, row),
+        subjects("User"),
+        subjects("Group"),
+        subjects("ServiceAccount"),
+    ]
 }

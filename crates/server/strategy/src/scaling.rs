@@ -1,15 +1,23 @@
 //! Kinds that bound or adjust how much runs: autoscalers, disruption budgets, quotas, limit ranges.
 
+mod row;
+
 use cloudeck_machinery::{Map, Value, value};
 
 use crate::{Strategy, fill};
 
 pub(crate) const AUTOSCALER: Strategy = Strategy {
     default: autoscaler_defaults,
+    columns: row::AUTOSCALER,
+    row: row::autoscaler,
     ..Strategy::GENERIC
 };
 
-pub(crate) const DISRUPTION_BUDGET: Strategy = Strategy::GENERIC;
+pub(crate) const DISRUPTION_BUDGET: Strategy = Strategy {
+    columns: row::BUDGET,
+    row: row::budget,
+    ..Strategy::GENERIC
+};
 
 pub(crate) const RESOURCE_QUOTA: Strategy = Strategy {
     default: |quota| {
@@ -20,6 +28,8 @@ pub(crate) const RESOURCE_QUOTA: Strategy = Strategy {
             }
         }
     },
+    columns: row::QUOTA,
+    row: row::quota,
     ..Strategy::GENERIC
 };
 

@@ -1,6 +1,7 @@
 //! Services.
 
 mod defaults;
+pub(crate) mod row;
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
@@ -12,6 +13,8 @@ pub(crate) const SERVICE: Strategy = Strategy {
     prepare_update: defaults::drop_unneeded,
     field_names: &["spec.clusterIP", "spec.type"],
     fields,
+    columns: row::COLUMNS,
+    row: row::cells,
     ..Strategy::GENERIC
 };
 

@@ -1,5 +1,7 @@
 //! Volumes, claims and their classes.
 
+mod row;
+
 use cloudeck_machinery::{Value, value};
 
 use crate::pod::defaults::claim_spec;
@@ -10,6 +12,8 @@ pub(crate) const PERSISTENT_VOLUME: Strategy = Strategy {
     prepare_create: |volume| {
         volume.set_at(&["status"], value!({"phase": "Pending"}));
     },
+    columns: row::VOLUME,
+    row: row::volume,
     ..Strategy::GENERIC
 };
 
@@ -25,6 +29,8 @@ pub(crate) const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     prepare_create: |claim| {
         claim.set_at(&["status"], value!({"phase": "Pending"}));
     },
+    columns: row::CLAIM,
+    row: row::claim,
     ..Strategy::GENERIC
 };
 
@@ -33,11 +39,15 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
         fill::absent(class, "reclaimPolicy", || "Delete".into());
         fill::absent(class, "volumeBindingMode", || "Immediate".into());
     },
+    columns: row::CLASS,
+    row: row::class,
     ..Strategy::GENERIC
 };
 
 pub(crate) const CSI_DRIVER: Strategy = Strategy {
     default: driver_defaults,
+    columns: row::DRIVER,
+    row: row::driver,
     ..Strategy::GENERIC
 };
 

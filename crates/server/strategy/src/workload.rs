@@ -1,6 +1,7 @@
 //! Kinds that make pods from a template.
 
 mod defaults;
+mod row;
 
 use compact_str::ToCompactString;
 
@@ -9,16 +10,22 @@ use crate::Strategy;
 pub(crate) const DEPLOYMENT: Strategy = Strategy {
     default: defaults::deployment,
     prepare_update: defaults::annotations_raise_generation,
+    columns: row::DEPLOYMENT,
+    row: row::deployment,
     ..Strategy::GENERIC
 };
 
 pub(crate) const REPLICA_SET: Strategy = Strategy {
     default: defaults::replica_set,
+    columns: row::REPLICAS,
+    row: row::replica_set,
     ..Strategy::GENERIC
 };
 
 pub(crate) const STATEFUL_SET: Strategy = Strategy {
     default: defaults::stateful_set,
+    columns: row::STATEFUL_SET,
+    row: row::stateful_set,
     ..Strategy::GENERIC
 };
 
@@ -26,6 +33,8 @@ pub(crate) const DAEMON_SET: Strategy = Strategy {
     default: defaults::daemon_set,
     prepare_create: defaults::first_template_generation,
     prepare_update: defaults::raise_template_generation,
+    columns: row::DAEMON_SET,
+    row: row::daemon_set,
     ..Strategy::GENERIC
 };
 
@@ -36,10 +45,16 @@ pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
         let replicas = controller.int_at(&["status", "replicas"]).unwrap_or(0);
         Box::new([("status.replicas", replicas.to_compact_string())])
     },
+    columns: row::REPLICAS,
+    row: row::replication_controller,
     ..Strategy::GENERIC
 };
 
-pub(crate) const CONTROLLER_REVISION: Strategy = Strategy::GENERIC;
+pub(crate) const CONTROLLER_REVISION: Strategy = Strategy {
+    columns: row::REVISION,
+    row: row::revision,
+    ..Strategy::GENERIC
+};
 
 pub(crate) const JOB: Strategy = Strategy {
     default: defaults::job,
@@ -49,10 +64,14 @@ pub(crate) const JOB: Strategy = Strategy {
         let succeeded = job.int_at(&["status", "succeeded"]).unwrap_or(0);
         Box::new([("status.successful", succeeded.to_compact_string())])
     },
+    columns: row::JOB,
+    row: row::job,
     ..Strategy::GENERIC
 };
 
 pub(crate) const CRON_JOB: Strategy = Strategy {
     default: defaults::cron_job,
+    columns: row::CRON_JOB,
+    row: row::cron_job,
     ..Strategy::GENERIC
 };

@@ -3,6 +3,7 @@
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
+use super::event_row;
 use crate::Strategy;
 
 pub(crate) const EVENT: Strategy = Strategy {
@@ -20,6 +21,8 @@ pub(crate) const EVENT: Strategy = Strategy {
         "type",
     ],
     fields,
+    columns: event_row::COLUMNS,
+    row: event_row::cells,
     ..Strategy::GENERIC
 };
 

@@ -2,10 +2,13 @@
 
 use cloudeck_machinery::Value;
 
+use super::row;
 use crate::{Strategy, fill};
 
 pub(crate) const ENDPOINTS: Strategy = Strategy {
     default: defaults,
+    columns: row::ENDPOINTS,
+    row: row::endpoints,
     ..Strategy::GENERIC
 };
 

@@ -2,6 +2,7 @@
 
 use cloudeck_machinery::Value;
 
+use super::row;
 use crate::{Strategy, fill};
 
 pub(crate) const ENDPOINT_SLICE: Strategy = Strategy {
@@ -11,6 +12,8 @@ pub(crate) const ENDPOINT_SLICE: Strategy = Strategy {
         drop_topology(new, Some(old));
         labels_raise_generation(new, old);
     },
+    columns: row::SLICE,
+    row: row::slice,
     ..Strategy::GENERIC
 };
 
