@@ -57,6 +57,10 @@ impl Lab {
     /// Whenever something cannot be had, as everything here.
     pub fn new(instance: &str) -> Self {
         let (node, outside) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
+        // A new namespace has the host's settings, and on the host a cluster may be running.
+        node.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0"))
+            .unwrap()
+            .unwrap();
         connect_uplink(&node, &outside);
         let state = tempfile::tempdir().unwrap();
         let node = Arc::new(node);

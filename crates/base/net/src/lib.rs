@@ -15,6 +15,7 @@
 
 pub mod cidr;
 pub mod conntrack;
+pub mod legacy;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;

@@ -10,20 +10,24 @@
 //! prerouting (raw)   127.0.0.0/8 from anywhere but the loopback device: drop (CVE-2020-8558)
 //! ```
 
+mod element;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cloudeck_net::Ipv4Cidr;
 use cloudeck_net::nftables::{
-    BaseChain, Batch, ChainKind, Element, Hook, Meta, NatKind, Register, Rule, SetSpec, SetType, Verdict,
-    ct_state,
+    BaseChain, Batch, ChainKind, Hook, Meta, NatKind, Register, Rule, SetSpec, SetType, Verdict, ct_state,
 };
 use cloudeck_net::route::LOOPBACK_INDEX;
 
 use crate::config::ProxyConfig;
-use crate::model::{Delta, Entry, Frontend, Refusal, Scope};
+use crate::model::{Delta, Entry, Frontend, Scope};
 use crate::slots::SizeClass;
+
+pub(crate) use element::affinity_pattern;
+use element::by_set;
 
 pub(crate) const AFFINITY: &str = "affinity";
 const STICKY: &str = "sticky";
@@ -417,88 +421,10 @@ fn offset(scope: Scope) -> u32 {
     }
 }
 
-/// Entries as elements, by set in the order of their first appearance; without values if they are to be deleted.
-fn by_set(entries: &[Entry], with_values: bool) -> Vec<(String, Vec<Element>)> {
-    let mut sets: Vec<(String, Vec<Element>)> = Vec::new();
-    for entry in entries {
-        let (set, element) = element_of(*entry, with_values);
-        match sets.iter_mut().find(|(name, _)| *name == set) {
-            Some((_, elements)) => elements.push(element),
-            None => sets.push((set, vec![element])),
-        }
-    }
-    sets
-}
-
-fn element_of(entry: Entry, with_value: bool) -> (String, Element) {
-    let valued = |element: Element, value: &dyn Fn(Element) -> Element| {
-        if with_value { value(element) } else { element }
-    };
-    match entry {
-        Entry::Slot {
-            class,
-            frontend,
-            scope,
-            slot,
-            endpoint,
-        } => {
-            let key = frontend_key(Element::new(), frontend).mark(offset(scope) + slot);
-            (
-                slots_map(class),
-                valued(key, &|key| key.to_endpoint(endpoint.address, endpoint.port)),
-            )
-        }
-        Entry::Sticky {
-            frontend,
-            scope,
-            seconds,
-        } => {
-            let key = frontend_key(Element::new(), frontend).mark(offset(scope));
-            let chain = || Verdict::Goto(sticky_chain(seconds, scope, by(frontend)));
-            (STICKY.to_owned(), valued(key, &|key| key.to_verdict(chain())))
-        }
-        Entry::Remembered { frontend, seconds } => {
-            let chain = || Verdict::Goto(remember_chain(seconds, by(frontend)));
-            let key = frontend_key(Element::new(), frontend);
-            (REMEMBER.to_owned(), valued(key, &|key| key.to_verdict(chain())))
-        }
-        Entry::Refused { frontend, refusal } => {
-            let verdict = || match refusal {
-                Refusal::Reject => Verdict::Goto(REJECT_CHAIN.to_owned()),
-                Refusal::Drop => Verdict::Drop,
-            };
-            let key = frontend_key(Element::new(), frontend);
-            (
-                UNREACHABLE.to_owned(),
-                valued(key, &|key| key.to_verdict(verdict())),
-            )
-        }
-        Entry::Hairpin(address) => (
-            HAIRPIN.to_owned(),
-            Element::new().address(address).address(address),
-        ),
-        Entry::ExternalIp(address) => (EXTERNAL_IPS.to_owned(), Element::new().address(address)),
-        Entry::ClusterIp(address) => (CLUSTER_IPS.to_owned(), Element::new().address(address)),
-    }
-}
-
 fn by(frontend: Frontend) -> By {
     if frontend.address.is_some() {
         By::Address
     } else {
         By::NodePort
     }
-}
-
-fn frontend_key(element: Element, frontend: Frontend) -> Element {
-    element
-        .address(frontend.address.unwrap_or(ANY))
-        .protocol(frontend.protocol.number())
-        .port(frontend.port)
-}
-
-/// What every affinity element of the frontend that leads to the endpoint looks like, after the client's address.
-pub(crate) fn affinity_pattern(frontend: Frontend, address: Ipv4Addr, port: u16) -> (Vec<u8>, Vec<u8>) {
-    let pattern = frontend_key(Element::new(), frontend).to_endpoint(address, port);
-    (pattern.key().to_vec(), pattern.value().to_vec())
 }

@@ -6,11 +6,11 @@ use cloudeck_net::nftables::{
     BaseChain, Batch, Chain, ChainKind, Hook, Meta, NatKind, Register, Rule, SetSpec, SetType,
 };
 use cloudeck_net::route::{MacAddress, VethSpec};
-use cloudeck_net::{NetNamespace, RouteSocket};
+use cloudeck_net::{Ipv4Cidr, NetNamespace, RouteSocket, legacy};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::host::Place;
+use crate::host::{Place, ROUTE_PROTOCOL};
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,47 @@ pub fn diagnose(namespace: Option<Arc<NetNamespace>>) -> Vec<Finding> {
             remedy: "use a kernel with CONFIG_NF_TABLES and run as root".to_owned(),
         }),
     }
+    if let Ok(Ok(true)) = place.run(legacy::forward_drops) {
+        findings.push(dropping("chain FORWARD of the older iptables".to_owned()));
+    }
     findings
+}
+
+/// Looks for routes of the host that lie within the cluster's ranges: what they lead to and the cluster would get
+/// each other's packets. Changes nothing.
+pub fn diagnose_ranges(namespace: Option<Arc<NetNamespace>>, ranges: &[Ipv4Cidr]) -> Vec<Finding> {
+    let routes = match Place(namespace)
+        .route_socket()
+        .and_then(|mut socket| socket.routes())
+    {
+        Ok(routes) => routes,
+        Err(error) => {
+            return vec![Finding {
+                severity: Severity::Error,
+                what: format!("the routes cannot be read: {error}"),
+                remedy: "run as root".to_owned(),
+            }];
+        }
+    };
+    let foreign = routes.iter().filter(|route| route.protocol != ROUTE_PROTOCOL);
+    let within = |range: Ipv4Cidr| {
+        foreign.clone().filter(move |route| {
+            range.contains(route.destination.network()) && range.prefix() <= route.destination.prefix()
+        })
+    };
+    let clashes = ranges
+        .iter()
+        .flat_map(|range| within(*range).map(move |route| (range, route)));
+    clashes
+        .map(|(range, route)| Finding {
+            severity: Severity::Warning,
+            what: format!(
+                "the host's route to {} lies within the cluster's range {range}",
+                route.destination
+            ),
+            remedy: "choose other ranges for pods and Services".to_owned(),
+        })
+        .collect()
 }
 
 fn missing_links() -> Option<Finding> {
@@ -149,19 +189,11 @@ fn missing_expressions(place: &Place) -> Vec<Finding> {
 /// Other people's rules that drop what passes through this host.
 fn forward_blocked(chains: &[Chain]) -> Vec<Finding> {
     const FORWARD: u32 = 2;
-    let dropping = chains.iter().filter(|chain| {
+    let guilty = chains.iter().filter(|chain| {
         chain.hook == Some(FORWARD) && chain.drops_by_policy && !chain.table.starts_with("cloudeck-")
     });
-    let mut findings: Vec<_> = dropping
-        .map(|chain| Finding {
-            severity: Severity::Warning,
-            what: format!(
-                "chain {} of table {} drops forwarded packets unless a rule of its own accepts them (Docker and firewalls do this): pods cannot reach each other or the outside",
-                chain.name, chain.table
-            ),
-            remedy: "allow the pods' range in it, e.g. iptables -I FORWARD -s 10.244.0.0/16 -j ACCEPT and the same with -d"
-                .to_owned(),
-        })
+    let mut findings: Vec<_> = guilty
+        .map(|chain| dropping(format!("chain {} of table {}", chain.name, chain.table)))
         .collect();
     if chains.iter().any(|chain| chain.table == "firewalld") {
         findings.push(Finding {
@@ -173,4 +205,16 @@ fn forward_blocked(chains: &[Chain]) -> Vec<Finding> {
         });
     }
     findings
+}
+
+fn dropping(chain: String) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        what: format!(
+            "{chain} drops forwarded packets unless a rule of its own accepts them (Docker and firewalls do this): \
+             pods cannot reach each other or the outside"
+        ),
+        remedy: "allow the pods' range in it, e.g. iptables -I FORWARD -s 10.244.0.0/16 -j ACCEPT and the same with -d"
+            .to_owned(),
+    }
 }
