@@ -5,8 +5,12 @@ if ! $bb test -e /moved; then
     # pivot_root does not work on the initial root.
     $bb mkdir /new
     $bb mount -t tmpfs -o mode=755 root /new
-    for entry in /bin /overlay.ko /tests /arguments /init /tmp /work; do
-        $bb test -e $entry && $bb cp -a $entry /new/
+    # Programs lie wherever they were built.
+    for entry in /*; do
+        case $entry in
+        /new | /proc | /sys | /dev) ;;
+        *) $bb cp -a "$entry" /new/ ;;
+        esac
     done
     $bb touch /new/moved
     exec $bb switch_root /new /init

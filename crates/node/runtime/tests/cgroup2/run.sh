@@ -5,6 +5,8 @@
 # the tree; nothing is installed into the machine's own boot. Needs apt, busybox-static and QEMU (installed if missing).
 #
 # usage: run.sh [arguments for the test program, e.g. the name of a test]
+# environment: CLOUDECK_LANE_TESTS, CLOUDECK_LANE_SHIM: programs that are built already; CLOUDECK_CACHE: where to keep
+# the kernel.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,14 +29,14 @@ fi
 kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
 overlay=$(find "$cache/kernel/lib" -name overlay.ko)
 
-# The test program knows its shim by an absolute path, so both keep theirs. `cargo xtask test` passes what it has built.
+# What was built already is told by the caller. The test program knows its shim by an absolute path, so both keep theirs.
 tests=${CLOUDECK_LANE_TESTS:-$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -n 1)}
 shim=${CLOUDECK_LANE_SHIM:-$(dirname "$(dirname "$tests")")/cloudeck-shimhost}
 
 root=$(mktemp -d "$cache/root.XXXXXX")
 trap 'rm -rf "$root"' EXIT
-mkdir -p "$root/bin" "$root$(dirname "$tests")"
+mkdir -p "$root/bin" "$root$(dirname "$tests")" "$root$(dirname "$shim")"
 cp /bin/busybox "$root/bin/busybox"
 cp "$overlay" "$root/overlay.ko"
 cp "$tests" "$root$tests"
