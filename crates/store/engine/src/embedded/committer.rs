@@ -11,7 +11,7 @@ use super::format::{HEADER_BYTES, VERSION_OVERHEAD};
 use super::keeper::Keeper;
 use super::log::{AppendError, Log};
 use super::segment::Place;
-use super::shared::Shared;
+use super::shared::{Shared, ThreadPanicked};
 use crate::error::{CompactError, LeaseError, TxnError};
 use crate::index::StoredValue;
 use crate::memory::check_compact;
@@ -90,7 +90,6 @@ impl Committer {
                 self.queue.close();
             }
         }
-        self.shared.state.hub().close();
     }
 
     fn process(&mut self, commands: &mut Vec<Command>) {
@@ -322,6 +321,15 @@ impl Committer {
         self.log.writer().lease_revoke(id);
         self.append(&changes, |inner| inner.leases.remove(id))
             .map_err(LeaseError::Write)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.poison(&ThreadPanicked("commit"));
+        }
+        self.shared.state.hub().close();
     }
 }
 

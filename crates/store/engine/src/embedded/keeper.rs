@@ -12,7 +12,7 @@ use super::manifest::{MANIFEST_RESERVE_BYTES, Manifest, ManifestWriteError};
 use super::reserve::Reserve;
 use super::segment::{Segment, SegmentKind};
 use super::segments::Segments;
-use super::shared::{Shared, chain};
+use super::shared::{Shared, ThreadPanicked, chain};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
@@ -141,6 +141,15 @@ impl Keeper {
             .map_err(KeepError::Reserve)?;
         let wanted = 2 * self.shared.options.segment_bytes;
         Reserve::SEGMENTS.hold(disk, wanted).map_err(KeepError::Reserve)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Without it the log would grow until the disk is full.
+        if std::thread::panicking() {
+            self.shared.poison(&ThreadPanicked("keeper"));
+        }
     }
 }
 

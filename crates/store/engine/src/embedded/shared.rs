@@ -84,6 +84,11 @@ impl Shared {
     }
 }
 
+/// A thread of the store ended as it should not.
+#[derive(Debug, thiserror::Error)]
+#[error("the {0} thread panicked")]
+pub(crate) struct ThreadPanicked(pub(crate) &'static str);
+
 /// An error with its sources, in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -1,12 +1,13 @@
 //! One fault at a time: what the store does about it, and what it tells.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloudeck_engine::embedded::{RepairReport, repair_on};
 use cloudeck_engine::sim::{Dice, Faults, SimDisk};
 use cloudeck_engine::{
     EmbeddedOptions, EmbeddedStore, KeyRange, OpenError, RangeError, RangeRequest, ReadError, Store, Txn,
-    TxnError, WatchRequest,
+    TxnError, WallClock, WatchError, WatchRequest,
 };
 use cloudeck_task::Scope;
 
@@ -229,6 +230,41 @@ async fn a_manifest_that_may_or_may_not_be_replaced_poisons_the_store() {
     store.close().await;
     disk.crash(&mut Dice::new(9));
     assert_eq!(open(&disk).unwrap().revision(), revision(written));
+}
+
+#[tokio::test]
+async fn a_panic_of_the_commit_thread_is_a_failure_like_any_other() {
+    let disk = SimDisk::new();
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let broken = Arc::clone(&broken);
+        WallClock::new(move || {
+            assert!(
+                !broken.load(Ordering::SeqCst),
+                "the clock of this test is broken on purpose"
+            );
+            std::time::SystemTime::UNIX_EPOCH
+        })
+    };
+    let options = EmbeddedOptions {
+        clock,
+        ..small_options()
+    };
+    let store = EmbeddedStore::open_on(Arc::new(disk.clone()), options, &Scope::root("faults")).unwrap();
+    put(&store, "a", "kept").await.unwrap();
+    let mut watch = store.watch(WatchRequest::new(KeyRange::all())).await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    assert!(matches!(
+        put(&store, "a", "x").await,
+        Err(TxnError::OutcomeUnknown { .. })
+    ));
+    assert!(store.failed().await.contains("panicked"));
+    assert_eq!(watch.next().await, Err(WatchError::Closed));
+    store.close().await;
+    assert_eq!(
+        get(&open(&disk).unwrap(), "a").await.unwrap().as_deref(),
+        Some("kept")
+    );
 }
 
 #[tokio::test]
