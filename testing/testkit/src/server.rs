@@ -92,7 +92,7 @@ impl TestServer {
         render_kubeconfig(
             "test",
             &url,
-            &self.pki.serving_authority.certificate_pem(),
+            self.pki.serving_authority.certificate_pem(),
             &self.pki.admin,
         )
     }
@@ -136,13 +136,12 @@ fn edge_config(
     let clients = ClientVerifier::new(pki.client_authority.certificate())?;
     let front_proxies = ClientVerifier::new(pki.front_proxy_authority.certificate())?;
     let authenticator = Arc::new(Authenticator::new(clients, front_proxies, server.tokens()));
-    let nodes = match nodes {
-        Some(nodes) => nodes,
-        None => {
-            let authority = pki.serving_authority.certificate_pem();
-            let config = cloudeck_pki::client_config(authority, Some(&pki.kubelet_client), &[b"http/1.1"])?;
-            Arc::new(TlsNodes::new(config))
-        }
+    let nodes = if let Some(nodes) = nodes {
+        nodes
+    } else {
+        let authority = pki.serving_authority.certificate_pem();
+        let config = cloudeck_pki::client_config(authority, Some(&pki.kubelet_client), &[b"http/1.1"])?;
+        Arc::new(TlsNodes::new(config))
     };
     let metrics = Registry::new();
     Ok(EdgeConfig {
