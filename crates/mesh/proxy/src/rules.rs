@@ -7,8 +7,10 @@
 //! filter-postrouting, filter-input   sticky? ─→ remember-N-…: which endpoint the client was sent to
 //! postrouting   what was sent on here and would not come back: node's address as source
 //! input, forward, output (filter)   unreachable? ─→ reject or drop; Service addresses with other ports: reject
-//! prerouting (raw)   127.0.0.0/8 from anywhere but the loopback device: drop (CVE-2020-8558)
 //! ```
+//!
+//! Node ports answer on 127.0.0.1 because the pods' devices let that range pass; the guard against everybody else
+//! (CVE-2020-8558) stands where they are made, in `cloudeck-network`.
 
 mod element;
 
@@ -20,7 +22,6 @@ use cloudeck_net::Ipv4Cidr;
 use cloudeck_net::nftables::{
     BaseChain, Batch, ChainKind, Hook, Meta, NatKind, Register, Rule, SetSpec, SetType, Verdict, ct_state,
 };
-use cloudeck_net::route::LOOPBACK_INDEX;
 
 use crate::config::ProxyConfig;
 use crate::model::{Delta, Entry, Frontend, Scope};
@@ -71,7 +72,6 @@ const HASH_SEED: u32 = 0xc10d;
 /// When a rule names none; every rule does.
 const AFFINITY_DEFAULT: Duration = Duration::from_hours(3);
 
-const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DESTINATION: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE: i32 = 100;
@@ -184,7 +184,6 @@ impl Table {
             ("prerouting", nat(Hook::Prerouting, PRIORITY_DESTINATION)),
             ("output", nat(Hook::Output, PRIORITY_DESTINATION)),
             ("postrouting", nat(Hook::Postrouting, PRIORITY_SOURCE)),
-            ("loopback-guard", filter(Hook::Prerouting, PRIORITY_RAW)),
             ("filter-postrouting", filter(Hook::Postrouting, PRIORITY_FILTER)),
             ("filter-input", filter(Hook::Input, PRIORITY_FILTER)),
             ("filter-forward", filter(Hook::Forward, PRIORITY_FILTER)),
@@ -310,18 +309,6 @@ impl Table {
         // until the next attempt a second later; a reset waits for it.
         self.rule(batch, REJECT_CHAIN, &Rule::new().reset_tcp());
         self.rule(batch, REJECT_CHAIN, &Rule::new().reject());
-        let foreign = || Rule::new().unless_input_device(LOOPBACK_INDEX);
-        let drop = Verdict::Drop;
-        self.rule(
-            batch,
-            "loopback-guard",
-            &foreign().if_destination_in(loopback()).verdict(&drop),
-        );
-        self.rule(
-            batch,
-            "loopback-guard",
-            &foreign().if_source_in(loopback()).verdict(&drop),
-        );
 
         let new = || Rule::new().if_ct_state(ct_state::NEW);
         for chain in ["filter-input", "filter-forward", "filter-output"] {

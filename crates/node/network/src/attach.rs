@@ -124,14 +124,8 @@ impl Plan<'_> {
     }
 
     fn host_requests(&self, link_index: u32) -> Requests {
-        let route = RouteSpec {
-            destination: host_range(self.address),
-            target: RouteTarget::Link(link_index),
-            source: Some(self.node_ip),
-            protocol: ROUTE_PROTOCOL,
-        };
         // NodePorts answer on 127.0.0.1: what the pod sends back then has that destination after translation. What pods
-        // send there by themselves is dropped by the proxy's rules before translation.
+        // send there by themselves is dropped by the table's guard before translation.
         let open = LinkChange {
             up: true,
             route_localnet: Some(true),
@@ -145,11 +139,15 @@ impl Plan<'_> {
             ..LinkChange::default()
         };
         let mut requests = Requests::new();
-        requests
-            .change_link(link_index, &open)
-            .add_permanent_neighbour(link_index, self.address, mac(self.pod_uid, "pod"))
-            .replace_route(&route)
-            .change_link(link_index, &finished);
+        requests.change_link(link_index, &open);
+        lead_to_pod(
+            &mut requests,
+            link_index,
+            self.pod_uid,
+            self.address,
+            self.node_ip,
+        );
+        requests.change_link(link_index, &finished);
         requests
     }
 
@@ -160,6 +158,25 @@ impl Plan<'_> {
             source,
         }
     }
+}
+
+/// The way from the host to a pod. Doing it again changes nothing, or mends what is missing.
+pub(crate) fn lead_to_pod(
+    requests: &mut Requests,
+    link_index: u32,
+    pod_uid: &str,
+    address: Ipv4Addr,
+    node_ip: Ipv4Addr,
+) {
+    let route = RouteSpec {
+        destination: host_range(address),
+        target: RouteTarget::Link(link_index),
+        source: Some(node_ip),
+        protocol: ROUTE_PROTOCOL,
+    };
+    requests
+        .add_permanent_neighbour(link_index, address, mac(pod_uid, "pod"))
+        .replace_route(&route);
 }
 
 /// Removes a link if it is there.

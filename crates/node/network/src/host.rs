@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use cloudeck_net::nftables::{BaseChain, Batch, ChainKind, Hook, NftSocket, Rule};
-use cloudeck_net::route::{LOOPBACK_INDEX, LinkChange, RouteSpec, RouteTarget};
+use cloudeck_net::netlink::Requests;
+use cloudeck_net::nftables::{BaseChain, Batch, ChainKind, Hook, NftSocket, Rule, Verdict};
+use cloudeck_net::route::{LOOPBACK_INDEX, LinkChange, Route, RouteSpec, RouteTarget};
 use cloudeck_net::{Ipv4Cidr, NamespaceError, NetNamespace, NetlinkError, RouteSocket};
 use rustix::io::Errno;
 
@@ -21,6 +22,8 @@ const LONELY_NODE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Routes of ours are marked with this number (`ip route` shows `proto 202`).
 pub(crate) const ROUTE_PROTOCOL: u8 = 202;
 pub(crate) const IP_FORWARD: &str = "net/ipv4/ip_forward";
+const SOURCE_TRANSLATION: i32 = 100;
+const BEFORE_TRACKING: i32 = -300;
 const MTU_WITHOUT_UPLINK: u32 = 1500;
 
 /// The address of this machine as a node.
@@ -136,7 +139,7 @@ pub(crate) fn prepare(
     add_loopback_address(&mut socket, GATEWAY, libc::RT_SCOPE_LINK)?;
     route_services(&mut socket, &mut record, config)?;
     enable_forwarding(place, &mut record, &config.state_dir)?;
-    masquerade(place, config, names)?;
+    install_table(place, config, names)?;
     Ok(uplink.map_or(MTU_WITHOUT_UPLINK, |uplink| uplink.link.mtu_bytes))
 }
 
@@ -156,16 +159,20 @@ fn route_services(
         Ok(()) => Ok(()),
         Err(error) if error.refusal() == Some(Errno::EXIST) => {
             let routes = socket.routes().map_err(netlink("list routes"))?;
-            let ours = |route: &cloudeck_net::route::Route| {
+            let ours = |route: &Route| {
                 route.destination == range
                     && route.link_index == Some(LOOPBACK_INDEX)
                     && route.protocol == ROUTE_PROTOCOL
             };
-            if routes.iter().any(ours) {
-                Ok(())
-            } else {
-                Err(NetworkStartError::RangeTaken(range))
+            if !routes.iter().any(ours) {
+                return Err(NetworkStartError::RangeTaken(range));
             }
+            // The node's address may be another one than in its earlier life.
+            let mut requests = Requests::new();
+            requests.replace_route(&service_route(range, Some(config.node_ip)));
+            socket
+                .execute(requests)
+                .map_err(netlink("route the services' range anew"))
         }
         Err(source) => Err(NetworkStartError::Netlink {
             action: "route the services' range",
@@ -193,27 +200,52 @@ fn enable_forwarding(place: &Place, record: &mut Record, state_dir: &Path) -> Re
     place.write_sysctl(IP_FORWARD, "1")
 }
 
-/// What pods send out of the cluster has the host's address, or nobody could answer.
-fn masquerade(place: &Place, config: &NetworkConfig, names: &InstanceNames) -> Result<(), NetworkStartError> {
+/// What pods send out of the cluster has the host's address, or nobody could answer. And nobody but this host itself
+/// reaches its loopback range, although the pods' devices let it pass for node ports (CVE-2020-8558): the guard comes
+/// before the first such device and goes after the last.
+pub(crate) fn install_table(
+    place: &Place,
+    config: &NetworkConfig,
+    names: &InstanceNames,
+) -> Result<(), NetworkStartError> {
     let table = names.pod_table();
-    let hook = BaseChain {
+    let outward = BaseChain {
         kind: ChainKind::Nat,
         hook: Hook::Postrouting,
-        priority: 100,
+        priority: SOURCE_TRANSLATION,
+    };
+    let guard = BaseChain {
+        kind: ChainKind::Filter,
+        hook: Hook::Prerouting,
+        priority: BEFORE_TRACKING,
     };
     let multicast = Ipv4Cidr::new(Ipv4Addr::new(224, 0, 0, 0), 4).expect("4 is a prefix");
-    let outward = Rule::new()
+    let loopback = Ipv4Cidr::new(Ipv4Addr::LOCALHOST, 8).expect("8 is a prefix");
+    let masquerade = Rule::new()
         .if_source_in(config.pod_cidr)
         .unless_destination_in(config.cluster_cidr)
         .unless_destination_in(multicast)
         .masquerade();
+    let foreign = || Rule::new().unless_input_device(LOOPBACK_INDEX);
+    let drop = Verdict::Drop;
     let mut batch = Batch::new();
     batch
         .renew_table(&table)
-        .add_chain(&table, "outward", Some(hook))
-        .add_rule(&table, "outward", &outward);
+        .add_chain(&table, "outward", Some(outward))
+        .add_rule(&table, "outward", &masquerade)
+        .add_chain(&table, "loopback-guard", Some(guard))
+        .add_rule(
+            &table,
+            "loopback-guard",
+            &foreign().if_destination_in(loopback).verdict(&drop),
+        )
+        .add_rule(
+            &table,
+            "loopback-guard",
+            &foreign().if_source_in(loopback).verdict(&drop),
+        );
     let commit = || place.nft_socket()?.commit(batch);
-    commit().map_err(netlink("install the masquerade rule"))
+    commit().map_err(netlink("install the pods' table"))
 }
 
 fn note_loopback_address(

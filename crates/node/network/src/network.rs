@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use cloudeck_net::netlink::Requests;
+use cloudeck_net::nftables::{NftWatch, TableNews};
 use cloudeck_net::{NetNamespace, NetlinkError, RouteSocket};
+use cloudeck_task::Scope;
 use tracing::{debug, warn};
 
 use crate::attach::{self, Plan};
@@ -70,7 +73,8 @@ impl PodNetwork {
             pool,
             pods: BTreeMap::new(),
         };
-        adopt(&mut state, &mut host, &names).map_err(host::netlink("adopt the links of running pods"))?;
+        adopt(&mut state, &mut host, &names, config.node_ip)
+            .map_err(host::netlink("adopt the links of running pods"))?;
         let reaper = place
             .route_socket()
             .map_err(host::netlink("open a route socket"))?;
@@ -86,6 +90,15 @@ impl PodNetwork {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Puts the table with masquerade and the loopback guard back whenever somebody removes it.
+    pub fn keep_table(&self, scope: &Scope) -> Result<(), NetworkStartError> {
+        let inner = Arc::clone(&self.inner);
+        let watch = NftWatch::open(inner.config.namespace.as_deref())
+            .map_err(host::netlink("listen for removed tables"))?;
+        scope.spawn_until_shutdown("pod-table-watch", inner.put_back(watch));
+        Ok(())
     }
 
     /// Connects a pod's namespace. For a pod that is connected already, the same answer again; if its namespace is
@@ -131,6 +144,42 @@ impl PodNetwork {
 }
 
 impl Inner {
+    async fn put_back(self: Arc<Self>, mut watch: NftWatch) {
+        let table = self.names.pod_table();
+        let concerned = |news: &TableNews| match news {
+            TableNews::Removed(removed) => *removed == table,
+            TableNews::Missed => true,
+        };
+        loop {
+            match watch.next().await {
+                Ok(news) if !news.iter().any(concerned) => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(%error, "cannot hear any more of tables that are removed");
+                    return;
+                }
+            }
+            let inner = Arc::clone(&self);
+            if let Err(error) = blocking(move || inner.install_if_missing()).await {
+                warn!(error = %Chain(&error), "the pods' table is not put back");
+            }
+        }
+    }
+
+    /// When we ourselves replace the table, it is there again by now.
+    fn install_if_missing(&self) -> Result<(), NetworkStartError> {
+        let place = Place(self.config.namespace.clone());
+        let tables = place
+            .nft_socket()
+            .and_then(|mut nft| nft.tables())
+            .map_err(host::netlink("list tables"))?;
+        if tables.contains(&self.names.pod_table()) {
+            return Ok(());
+        }
+        warn!("somebody removed the pods' table; installing it anew");
+        host::install_table(&place, &self.config, &self.names)
+    }
+
     fn attach(
         &self,
         netns: &Path,
@@ -240,9 +289,16 @@ impl Inner {
     }
 }
 
-/// Takes over the finished links of an earlier life and removes the unfinished ones.
-fn adopt(state: &mut State, host: &mut RouteSocket, names: &InstanceNames) -> Result<(), NetlinkError> {
+/// Takes over the finished links of an earlier life and removes the unfinished ones. The ways to the pods are made
+/// anew, as the kernel has removed them if the node's former address went.
+fn adopt(
+    state: &mut State,
+    host: &mut RouteSocket,
+    names: &InstanceNames,
+    node_ip: Ipv4Addr,
+) -> Result<(), NetlinkError> {
     let prefix = names.link_prefix();
+    let mut ways = Requests::new();
     for link in host
         .links()?
         .into_iter()
@@ -257,6 +313,7 @@ fn adopt(state: &mut State, host: &mut RouteSocket, names: &InstanceNames) -> Re
         if let Err(error) = state.pool.claim(address) {
             warn!(pod = pod_uid, %error, "adopted pod has an address that could not be reserved");
         }
+        attach::lead_to_pod(&mut ways, link.index, pod_uid, address, node_ip);
         state.pods.insert(
             pod_uid.to_owned(),
             Connection {
@@ -265,7 +322,7 @@ fn adopt(state: &mut State, host: &mut RouteSocket, names: &InstanceNames) -> Re
             },
         );
     }
-    Ok(())
+    host.execute(ways)
 }
 
 fn check_ranges(config: &NetworkConfig) -> Result<(), NetworkStartError> {
@@ -312,5 +369,20 @@ impl PodNetwork {
     /// Where the record is kept.
     pub fn state_dir(&self) -> PathBuf {
         self.inner.config.state_dir.clone()
+    }
+}
+
+/// An error with all its causes.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }

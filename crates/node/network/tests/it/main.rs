@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use cloudeck_net::nftables::NftSocket;
+use cloudeck_net::nftables::{Batch, NftSocket, NftWatch};
 use cloudeck_net::route::{RouteSpec, RouteTarget};
 use cloudeck_net::{NetNamespace, RouteSocket};
 use cloudeck_netlab::{Lab, NODE, OUTSIDE, Server, ask_tcp, ask_tcp_as, ask_udp, path_of};
@@ -178,6 +178,52 @@ async fn a_restarted_daemon_adopts_running_pods_and_removes_half_made_links() {
     let b = lab.pod(&network, "b").await;
     assert_ne!(a.address.ip, b.address.ip);
     assert!(network.detach("a").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_mends_the_ways_to_its_pods() {
+    let lab = Lab::new("mend");
+    let network = lab.start_network().await;
+    let a = lab.pod(&network, "a").await;
+    let server = Server::start(&a.namespace, "a", 0);
+    drop(network);
+    // As when the node gets another address: with the old one go the routes that prefer it.
+    let mut host = RouteSocket::open_in(&lab.node).unwrap();
+    let index = host.link_named("uplink").unwrap().unwrap().index;
+    let other = Ipv4Addr::new(192, 0, 2, 9);
+    host.delete_address(index, NODE, 24).unwrap();
+    host.add_address(index, other, 24, libc::RT_SCOPE_UNIVERSE)
+        .unwrap();
+    assert!(ask_tcp(&lab.node, a.address.ip, server.port()).is_err());
+    let config = cloudeck_network::NetworkConfig {
+        node_ip: other,
+        ..lab.config.clone()
+    };
+    let _network = PodNetwork::start(config).await.unwrap();
+    assert_eq!(
+        ask_tcp(&lab.node, a.address.ip, server.port()).unwrap().seen_from,
+        other
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_removes_comes_back_by_itself() {
+    let lab = Lab::new("table");
+    let network = lab.start_network().await;
+    let scope = cloudeck_task::Scope::root("test");
+    network.keep_table(&scope).unwrap();
+    let mut watch = NftWatch::open(lab.config.namespace.as_deref()).unwrap();
+    let mut nft = NftSocket::open_in(&lab.node).unwrap();
+    let table = InstanceNames::new("table").unwrap().pod_table();
+    let mut batch = Batch::new();
+    batch.delete_table(&table);
+    nft.commit(batch).unwrap();
+    // Once by us, and once more when it is renewed.
+    for _ in 0..2 {
+        watch.next().await.unwrap();
+    }
+    assert_eq!(nft.tables().unwrap(), [table]);
+    scope.request_shutdown();
 }
 
 #[tokio::test]
