@@ -8,7 +8,6 @@
 
 mod blocking;
 mod clock;
-mod compactor;
 pub mod disk;
 pub mod embedded;
 mod error;
@@ -24,7 +23,6 @@ mod store;
 mod watch;
 
 pub use clock::WallClock;
-pub use compactor::{DEFAULT_API_HORIZON, keep_api_horizon};
 pub use embedded::{EmbeddedOptions, EmbeddedStore, KeeperMode, OpenError, RepairReport, repair};
 pub use error::{CompactError, LeaseError, RangeError, ReadError, TxnError, WatchError};
 pub use memory::{MemoryOptions, MemoryStore};

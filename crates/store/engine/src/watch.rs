@@ -90,6 +90,8 @@ impl WatchStream {
     ///
     /// Cancel safety: no batch is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<WatchBatch, WatchError> {
+        // A reader with a long queue would never wait, and so never let other tasks run.
+        tokio::task::coop::consume_budget().await;
         loop {
             if let Some(batch) = self.ready.pop_front() {
                 self.deliver(&batch);
