@@ -199,17 +199,6 @@ impl EmbeddedStore {
         })
     }
 
-    /// Resolves when the store has failed and takes no more writes. It must be opened anew.
-    pub async fn failed(&self) -> String {
-        loop {
-            let failed = self.shared.failed.notified();
-            if let Some(reason) = self.shared.poisoned() {
-                return reason;
-            }
-            failed.await;
-        }
-    }
-
     /// Sends a command and waits for its answer.
     async fn ask<T, E>(
         &self,
@@ -377,6 +366,18 @@ impl Store for EmbeddedStore {
                 reply,
             };
             self.ask(command).await.map_err(LeaseError::Write)?
+        })
+    }
+
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move {
+            loop {
+                let failed = self.shared.failed.notified();
+                if let Some(reason) = self.shared.poisoned() {
+                    return reason;
+                }
+                failed.await;
+            }
         })
     }
 

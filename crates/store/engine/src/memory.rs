@@ -218,6 +218,10 @@ impl Store for MemoryStore {
         Box::pin(async move { self.shared.revoke(id, false) })
     }
 
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(std::future::pending())
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             *self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner) = true;

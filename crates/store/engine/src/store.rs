@@ -51,6 +51,10 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the lease and deletes its keys, at one revision.
     fn lease_revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), LeaseError>>;
 
+    /// Resolves, with the reason, when the store takes no more writes until it is opened anew: a crash-only process
+    /// ends then and starts again. Never resolves otherwise.
+    fn failed(&self) -> BoxFuture<'_, String>;
+
     /// Finishes what was accepted, then takes nothing more. Watches end with `Closed`.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
