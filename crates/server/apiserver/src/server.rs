@@ -126,13 +126,14 @@ impl Server {
 
     /// A client that shares this server's objects and acts as `identity`.
     pub fn client(&self, identity: LocalIdentity) -> Client {
-        let agent = identity
-            .user()
-            .name
-            .rsplit(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let user = identity.user();
+        // The programs that these identities belong to upstream: what managedFields name as manager.
+        let agent = match (user.node_name(), user.service_account_key()) {
+            (Some(_), _) => "kubelet",
+            (_, Some(("kube-system", _))) => "kube-controller-manager",
+            _ => user.name.rsplit(':').next().unwrap_or_default(),
+        };
+        let agent = agent.to_owned();
         self.client_as(identity, &agent)
     }
 

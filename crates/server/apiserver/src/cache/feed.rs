@@ -70,15 +70,17 @@ impl Feed {
         for (kind, objects) in self.kinds.all().iter().zip(objects) {
             kind.cache.load(objects, revision.get());
         }
-        let stream = self
-            .store
-            .watch(WatchRequest::prefix(ROOT).from(revision.next()))
-            .await?;
+        let stream = self.open(revision.next()).await?;
+        self.frontier.advance(revision.get());
+        Ok(stream)
+    }
+
+    async fn open(&self, from: Revision) -> Result<WatchStream, FeedError> {
+        let stream = self.store.watch(WatchRequest::prefix(ROOT).from(from)).await?;
         let complete = stream.frontier();
         self.frontier.follow(move |applied| {
             Revision::new(applied).map_or(applied, |applied| complete.complete_to(applied).get())
         });
-        self.frontier.advance(revision.get());
         Ok(stream)
     }
 
@@ -89,12 +91,12 @@ impl Feed {
                 Ok(batch) => self.take(batch, &mut stream)?,
                 Err(WatchError::Closed) => return Ok(()),
                 Err(WatchError::Lagging) => {
+                    let applied = self.frontier.applied();
                     tracing::warn!(
-                        revision = self.frontier.revision(),
+                        revision = applied,
                         "cache feed fell behind, resuming from history"
                     );
-                    let next = Revision::new(self.frontier.revision() + 1).unwrap_or_default();
-                    stream = self.store.watch(WatchRequest::prefix(ROOT).from(next)).await?;
+                    stream = self.open(Revision::new(applied + 1).unwrap_or_default()).await?;
                 }
                 Err(error) => return Err(error.into()),
             }

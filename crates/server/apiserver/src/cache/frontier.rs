@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
+
+/// From what the caches have applied to how far that makes them complete.
+type CompleteTo = Box<dyn Fn(u64) -> u64 + Send + Sync>;
 
 /// Every cache holds all changes up to [`Frontier::revision`]. Writers wait here until readers see their write.
 #[derive(Default)]
@@ -12,20 +15,25 @@ pub(crate) struct Frontier {
     revision: AtomicU64,
     waiters: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
     /// Tells when the store moved without a change under the API's keys.
-    store: OnceLock<Box<dyn Fn(u64) -> u64 + Send + Sync>>,
+    store: RwLock<Option<CompleteTo>>,
 }
 
 impl Frontier {
     /// The newest revision that every cache has reached.
     pub(crate) fn revision(&self) -> u64 {
         let applied = self.revision.load(Ordering::Acquire);
-        self.store.get().map_or(applied, |store| store(applied))
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map_or(applied, |complete_to| complete_to(applied))
     }
 
-    /// Asks `complete_to` how far the caches are complete beyond what they applied.
+    /// From now on asks `complete_to`, of the watch that feeds the caches.
     pub(crate) fn follow(&self, complete_to: impl Fn(u64) -> u64 + Send + Sync + 'static) {
-        // Only the first feed registers; a reopened one reads the same store.
-        let _ = self.store.set(Box::new(complete_to));
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(complete_to));
+    }
+
+    /// The newest revision that was applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Called by the feed when everything up to `revision` is applied.

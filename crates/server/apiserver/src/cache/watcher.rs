@@ -102,9 +102,11 @@ impl Watcher {
 
     async fn open_history(&mut self) -> Result<(), Status> {
         let from = Revision::new(self.cursor + 1).ok_or_else(|| too_old(self.cursor, 0))?;
+        // With progress: a kind that has been quiet since then goes live at once.
         let request = WatchRequest::prefix(self.kind.prefix.as_bytes())
             .from(from)
-            .with_prev();
+            .with_prev()
+            .with_progress();
         let stream = self
             .store
             .watch(request)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloudeck_admission::Operation;
 use cloudeck_client::Response;
-use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
+use cloudeck_machinery::{Cause, Object, ObjectKey, Reason, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
 use super::{Call, admit, decode, meta, metadata_rules, ownership};
@@ -59,6 +59,10 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     normalise(&kind, &mut tree)?;
     let mut causes = metadata_rules::check_create(&kind, &tree);
     causes.extend((kind.strategy.validate_create)(&tree));
+    add_declared(
+        &mut causes,
+        cloudeck_schema::declarative_errors(kind.ty, &tree, None),
+    );
     if !causes.is_empty() {
         return Err(Status::invalid(kind.group(), kind.info.kind, &name, causes));
     }
@@ -87,6 +91,15 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
         Refusal::Changed => Status::already_exists(view.group(), view.plural(), &name),
         Refusal::Status(status) => status,
     })
+}
+
+/// Adds the errors that follow from the schema's rules, where nothing written by hand has said something of the field.
+pub(super) fn add_declared(causes: &mut Vec<Cause>, declared: Vec<Cause>) {
+    for cause in declared {
+        if !causes.iter().any(|known| known.field == cause.field) {
+            causes.push(cause);
+        }
+    }
 }
 
 /// Whether drawing anew may help.

@@ -19,6 +19,9 @@ pub(crate) async fn get(call: &mut Call<'_>) -> Result<Response, Status> {
 
 /// Waits until the caches have the resourceVersion that a client asks for as a minimum.
 pub(crate) async fn at_least(core: &Core, version: &str) -> Result<(), Status> {
+    if matches!(version, "" | "0") {
+        return Ok(());
+    }
     let wanted = parse_revision(version)?;
     if core.frontier.revision() >= wanted {
         return Ok(());

@@ -208,7 +208,11 @@ async fn check(
         "status" => causes.extend((kind.strategy.validate_status_update)(new, old)),
         // What they may change is checked where they are answered.
         "binding" | "finalize" | "approval" => {}
-        _ => causes.extend((kind.strategy.validate_update)(new, old)),
+        _ => {
+            causes.extend((kind.strategy.validate_update)(new, old));
+            let declared = cloudeck_schema::declarative_errors(kind.ty, new, Some(old));
+            create::add_declared(&mut causes, declared);
+        }
     }
     if !causes.is_empty() {
         return Err(Status::invalid(

@@ -319,6 +319,44 @@ async fn a_watch_from_before_the_cache_replays_history_and_goes_live() {
 }
 
 #[tokio::test]
+async fn a_watch_resumed_after_a_restart_goes_live_at_once() {
+    let scope = Scope::root("test");
+    let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &scope));
+    let start = || {
+        let key = Arc::new(TokenKey::generate().unwrap());
+        let config = Config::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 6443, key);
+        Server::start(
+            config,
+            Arc::clone(&store) as Arc<dyn cloudeck_engine::Store>,
+            &scope,
+        )
+    };
+    let before = start().await.unwrap().client(LocalIdentity::api_server());
+    let maps = config_maps();
+    let first = before
+        .create(&maps, "default", &config_map("a", "x"))
+        .await
+        .unwrap();
+    let namespace = value!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    let namespaces = GroupVersionResource::new("", "v1", "namespaces");
+    let last = before.create(&namespaces, "", &namespace).await.unwrap();
+    let after = start().await.unwrap().client(LocalIdentity::api_server());
+    let params = Params {
+        resource_version: first.revision.to_string(),
+        allow_watch_bookmarks: true,
+        timeout_seconds: Some(1),
+        ..Params::default()
+    };
+    let mut watch = after
+        .watch(Request::watch(&maps, "default").with_params(params))
+        .await
+        .unwrap();
+    // Its last word at the end of its time.
+    assert_eq!(next(&mut watch).await, ("BOOKMARK", String::new(), last.revision));
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_watch_from_before_history_is_410() {
     let history = HistoryPolicy {
         max_revisions: 10,
