@@ -60,6 +60,7 @@ pub async fn prepare(places: &Places, settings: &Settings, ip: Ipv4Addr, scope: 
             .context("open the image store")
     };
     let (runtime, network, images) = tokio::try_join!(runtime, network, images)?;
+    network.keep_table(scope).context("watch the pods' table")?;
     Ok(Machine {
         runtime,
         images,
