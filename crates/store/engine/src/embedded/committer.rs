@@ -150,7 +150,7 @@ impl Committer {
                 }
             });
         *group = kept.collect();
-        if !self.make_room(body_bytes(group), true) {
+        if !group.is_empty() && !self.make_room(body_bytes(group), true) {
             group
                 .drain(..)
                 .for_each(|(_, reply)| drop(reply.send(Err(TxnError::NoSpace))));
@@ -189,7 +189,7 @@ impl Committer {
         {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "no space to extend the log");
+                tracing::debug!(%error, "no space to extend the log");
                 self.log.fits(body_bytes, keep_free)
             }
         }

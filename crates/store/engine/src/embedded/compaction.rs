@@ -165,7 +165,7 @@ fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> R
             at += format::padded(body.len());
         }
         let complete = match victim.end.get() {
-            Some(end) => checksum.is_none_or(|checksum| checksum == end.checksum),
+            Some(end) => checksum == Some(end.checksum),
             None => at >= bytes.len(),
         };
         if !complete {

@@ -134,3 +134,30 @@ async fn reads_and_revisions_are_the_same_before_and_after() {
         .sum::<u64>();
     assert_eq!(moved, 0, "everything moved is in use");
 }
+
+#[tokio::test]
+async fn a_damaged_segment_is_kept_as_it_is() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    fill_segment(&store, "a").await;
+    fill_segment(&store, "b").await;
+    let victims = Victims {
+        base: Vec::new(),
+        log: sealed(&store).await,
+    };
+    for victim in &victims.log {
+        let name = file_name(victim.id);
+        for offset in [
+            SEGMENT_HEADER_BYTES as usize + HEADER_BYTES + 60,
+            victim.read_all().unwrap().len() - 100,
+        ] {
+            disk.flip(&name, offset, 1);
+            let refused = compact(&store.shared, &victims);
+            assert!(matches!(refused, Err(CompactionError::Damaged { segment, .. }) if segment == victim.id));
+            disk.flip(&name, offset, 1);
+        }
+    }
+    assert_eq!(sealed(&store).await.len(), 2);
+    compact(&store.shared, &victims).unwrap();
+    assert_eq!(sealed(&store).await.len(), 0);
+}
