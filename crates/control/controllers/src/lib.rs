@@ -1,1 +1,189 @@
 //! The controllers of kube-controller-manager.
+//!
+//! Each watches through shared informers, decides with a pure function and writes under the service account that
+//! upstream gives it, with upstream's default role. Queues hold keys only.
+//!
+//! Absences: no clock or randomness in a decision, no polling, no list outside the informers, no decoded object that is
+//! written back (writes are value trees, deletions and patches). Not here: Jobs, DaemonSets, StatefulSets, volumes,
+//! quotas, disruption budgets, certificates.
+//!
+//! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
+
+mod claim;
+mod clock;
+mod deployment;
+mod kinds;
+mod namespace;
+mod pod;
+mod replicaset;
+mod root_ca;
+mod service_account;
+mod view;
+mod write;
+
+use std::sync::Arc;
+
+use cloudeck_client::{Client, Informer, InformerConfig};
+use cloudeck_machinery::GroupVersionResource;
+use cloudeck_task::Scope;
+use tokio::sync::watch;
+
+use clock::Clock;
+use deployment::Deployments;
+use deployment::facts::Deployment;
+use pod::Pod;
+use replicaset::ReplicaSets;
+use replicaset::facts::ReplicaSet;
+use root_ca::RootCa;
+use service_account::ServiceAccounts;
+use view::{View, Whole};
+
+/// The identity that watches for all controllers. Of the identities whose default role may list and watch every kind
+/// it is the one whose own work needs them all.
+const WATCHER: &str = "generic-garbage-collector";
+
+/// What the controllers are told.
+#[derive(Debug, Clone)]
+pub struct ControllersConfig {
+    /// Published to every namespace as `kube-root-ca.crt`.
+    pub root_ca_pem: String,
+    pub cluster_domain: String,
+}
+
+/// The running controllers. Cheap to clone.
+#[derive(Clone)]
+pub struct Controllers {
+    ready: Arc<watch::Sender<bool>>,
+}
+
+impl Controllers {
+    /// Resolves when the caches are filled and the loops run.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+}
+
+/// Starts all controllers; they end with the scope. `client` gives a client that acts as the named service account of
+/// `kube-system`.
+pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: &Scope) -> Controllers {
+    let clock = clock::system_clock();
+    let views = Views::start(&client(WATCHER), scope);
+    let all = All::new(&config, client, scope, &views, &clock);
+    views.follow(scope);
+    let ready = Arc::new(watch::Sender::new(false));
+    let controllers = Controllers {
+        ready: Arc::clone(&ready),
+    };
+    let children = scope.clone();
+    scope.spawn_until_shutdown("controllers", async move {
+        views.filled().await;
+        all.run(&children);
+        ready.send_replace(true);
+    });
+    controllers
+}
+
+/// All controllers. Made first, so that each has its handlers in place before anything changes; run once the views are
+/// filled.
+struct All {
+    replica_sets: ReplicaSets,
+    deployments: Deployments,
+    service_accounts: ServiceAccounts,
+    root_ca: RootCa,
+}
+
+impl All {
+    fn new(
+        config: &ControllersConfig,
+        client: &dyn Fn(&str) -> Client,
+        scope: &Scope,
+        views: &Views,
+        clock: &Clock,
+    ) -> Self {
+        Self {
+            replica_sets: ReplicaSets::new(
+                client("replicaset-controller"),
+                scope,
+                &views.replica_sets,
+                &views.pods,
+                clock.clone(),
+            ),
+            deployments: Deployments::new(
+                client("deployment-controller"),
+                scope,
+                &views.deployments,
+                &views.replica_sets,
+                &views.pods,
+                clock.clone(),
+            ),
+            service_accounts: ServiceAccounts::new(
+                client("service-account-controller"),
+                &views.namespaces,
+                &views.service_accounts,
+            ),
+            root_ca: RootCa::new(
+                client("root-ca-cert-publisher"),
+                &config.root_ca_pem,
+                &views.namespaces,
+                &views.config_maps,
+            ),
+        }
+    }
+
+    fn run(&self, scope: &Scope) {
+        // Taken apart, so that a forgotten one does not compile.
+        let Self {
+            replica_sets,
+            deployments,
+            service_accounts,
+            root_ca,
+        } = self;
+        replica_sets.run(scope);
+        deployments.run(scope);
+        service_accounts.run(scope);
+        root_ca.run(scope);
+    }
+}
+
+macro_rules! views {
+    ($($name:ident: $facts:ty),* $(,)?) => {
+        /// One view of each kind for all controllers.
+        struct Views {
+            $($name: View<$facts>,)*
+        }
+
+        impl Views {
+            fn start(client: &Client, scope: &Scope) -> Self {
+                Self { $($name: View::new(informer(client, scope, kinds::$name())),)* }
+            }
+
+            fn follow(&self, scope: &Scope) {
+                $(self.$name.follow(scope);)*
+            }
+
+            async fn filled(&self) {
+                $(self.$name.filled().await;)*
+            }
+        }
+    };
+}
+
+views! {
+    pods: Pod,
+    replica_sets: ReplicaSet,
+    deployments: Deployment,
+    namespaces: Whole,
+    service_accounts: Whole,
+    config_maps: Whole,
+}
+
+fn informer(client: &Client, scope: &Scope, resource: GroupVersionResource) -> Informer {
+    let config = InformerConfig {
+        resource,
+        namespace: String::new(),
+        label_selector: String::new(),
+        field_selector: String::new(),
+    };
+    Informer::start(scope, client.clone(), config)
+}

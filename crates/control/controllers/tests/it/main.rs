@@ -1,0 +1,4 @@
+//! The controllers against the real API server on the memory store, each under upstream's default role.
+
+mod bench;
+mod replica_sets;
