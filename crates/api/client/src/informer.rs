@@ -70,7 +70,7 @@ impl Informer {
         let informer = Self { inner };
         let follower = informer.clone();
         scope.spawn_until_shutdown("informer", async move {
-            reflector::follow(follower, client, config).await
+            reflector::follow(follower, client, config).await;
         });
         informer
     }

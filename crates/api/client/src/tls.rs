@@ -3,7 +3,7 @@
 mod decode;
 mod path;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -203,7 +203,7 @@ impl tower_service::Service<http::Uri> for Connector {
         Box::pin(async move {
             let tcp = TcpStream::connect(address).await?;
             tcp.set_nodelay(true)?;
-            let name = ServerName::IpAddress(IpAddr::from(address.ip()).into());
+            let name = ServerName::IpAddress(address.ip().into());
             let stream = tls.connect(name, tcp).await?;
             Ok(Connection(TokioIo::new(stream)))
         })

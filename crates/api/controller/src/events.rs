@@ -17,7 +17,7 @@ const WAITING_EVENTS: usize = 1000;
 /// How many distinct events are remembered for counting.
 const REMEMBERED_EVENTS: usize = 4096;
 /// Upstream forgets an event's series after this long.
-const SERIES_LIFETIME: Duration = Duration::from_secs(600);
+const SERIES_LIFETIME: Duration = Duration::from_mins(10);
 
 /// `Normal` or `Warning`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -149,7 +149,7 @@ impl Object {
     pub fn from_parts(json: Bytes, tree: &Value, fields: Box<[(&'static str, CompactString)]>) -> Self {
         let meta = |name: &str| tree.str_at(&["metadata", name]).unwrap_or_default();
         let labels = tree.at(&["metadata", "labels"]).and_then(Value::as_object);
-        let labels = labels.into_iter().flat_map(|map| map.iter());
+        let labels = labels.into_iter().flat_map(crate::Map::iter);
         Self {
             key: ObjectKey::new(meta("namespace"), meta("name")),
             uid: meta("uid").into(),

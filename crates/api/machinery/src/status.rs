@@ -84,14 +84,13 @@ impl Reason {
     /// The HTTP status code that goes with the reason.
     pub fn code(self) -> u16 {
         match self {
-            Self::Unknown | Self::InternalError => 500,
+            Self::Unknown | Self::InternalError | Self::ServerTimeout => 500,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::AlreadyExists | Self::Conflict => 409,
             Self::Gone | Self::Expired => 410,
             Self::Invalid => 422,
-            Self::ServerTimeout => 500,
             Self::Timeout => 504,
             Self::TooManyRequests => 429,
             Self::BadRequest => 400,
@@ -191,9 +190,9 @@ impl Status {
     #[must_use]
     pub fn with_details(mut self, group: &str, kind: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
-        details.group = group.to_owned();
-        details.kind = kind.to_owned();
-        details.name = name.to_owned();
+        group.clone_into(&mut details.group);
+        kind.clone_into(&mut details.kind);
+        name.clone_into(&mut details.name);
         self
     }
 

@@ -52,6 +52,8 @@ pub enum Command {
     Get(Get),
     /// Wait until a condition of an object holds
     Wait(Wait),
+    /// Run a small web application of three replicas and print its URL
+    Demo,
     /// Print the version
     Version(Output),
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod apply;
+mod demo;
 mod doctor;
 mod down;
 mod get;
@@ -25,13 +26,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(up) => up::run(&places, &up),
         Command::Down(down) => block_on(down::run(&places, &down)),
         Command::Status(output) => block_on(status::run(&places, output.output)),
-        Command::Doctor(output) => doctor::run(&places, output.output),
+        Command::Doctor(output) => Ok(doctor::run(&places, output.output)),
         Command::Kubeconfig(kubeconfig) => print_kubeconfig(&places, &kubeconfig),
         Command::Image(image) => block_on(image::run(&places, image)),
         Command::Apply(apply) => block_on(apply::run(&places, &apply)),
         Command::Get(get) => block_on(get::run(&places, &get)),
         Command::Wait(wait) => block_on(wait::run(&places, &wait)),
-        Command::Version(output) => version(&output),
+        Command::Version(output) => {
+            version(&output);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo => block_on(demo::run(&places)),
     }
 }
 
@@ -63,7 +68,7 @@ fn print_kubeconfig(places: &Places, options: &Kubeconfig) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn version(output: &Output) -> Result<ExitCode> {
+fn version(output: &Output) {
     let tree = cloudeck_machinery::value!({
         "version": (env!("CARGO_PKG_VERSION")), "kubernetes": (crate::roles::KUBERNETES_VERSION)
     });
@@ -75,5 +80,4 @@ fn version(output: &Output) -> Result<ExitCode> {
         ),
         format => output::print_tree(&tree, format),
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use crate::settings::{Places, Settings};
 /// How long tasks have to end by themselves at shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long a start may take before it counts as failed.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Tells how a start comes along.
 pub trait Progress {

@@ -3,6 +3,11 @@
 //! `main` is a table of contents: become a shim if asked to, else parse the command line and hand over to a command.
 //! Exit codes: 0 success, 1 the command failed, 2 the command line is wrong, 3 (`status`) nothing is running.
 
+#![allow(
+    unreachable_pub,
+    reason = "a program exports nothing; `pub` parts what a module offers from what it hides"
+)]
+
 mod cli;
 mod commands;
 mod daemon;

@@ -46,7 +46,7 @@ pub async fn start(
         address.ip, settings.port
     ));
     let services = services::start(&places.instance, settings, &server, address.ip, scope)?;
-    let control = control::start(settings, &server, scope).await?;
+    let control = control::start(settings, &server, scope);
     let node = node::start(places, settings, address.ip, machine, &server, scope).await?;
     Ok(Cluster {
         server,

@@ -197,7 +197,7 @@ impl Settings {
                     "{flag}: {text:?} is not an IPv4 range such as 10.0.0.0/16"
                 )),
                 Some((_, prefix)) if prefix > longest => {
-                    problems.push(format!("{flag}: {text} is too small, at most /{longest}"))
+                    problems.push(format!("{flag}: {text} is too small, at most /{longest}"));
                 }
                 Some(_) => {}
             }

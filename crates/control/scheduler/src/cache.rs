@@ -1,9 +1,9 @@
 //! What runs where, kept incrementally: nodes from their objects, pods from theirs, and pods that were placed a moment
 //! ago and whose binding is not seen yet (assumed).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cloudeck_machinery::{Object, ObjectKey};
+use cloudeck_machinery::Object;
 
 use crate::model::{NodeInfo, PodInfo, ReadModelError};
 use crate::plugins::ClusterEvent;
@@ -15,7 +15,7 @@ pub struct Cache {
     /// Pods that count on a node, by uid.
     placed: HashMap<String, PodInfo>,
     /// Uids of pods counted before their binding was seen.
-    assumed: HashMap<String, ()>,
+    assumed: HashSet<String>,
 }
 
 impl Cache {
@@ -67,14 +67,14 @@ impl Cache {
     /// Counts a pod on a node before the API shows it there.
     pub fn assume(&mut self, mut pod: PodInfo, node: &str) {
         node.clone_into(&mut pod.node_name);
-        self.assumed.insert(pod.uid.clone(), ());
+        self.assumed.insert(pod.uid.clone());
         self.take_out(&pod.uid);
         self.put_in(pod);
     }
 
     /// The binding failed: the pod does not count any more, unless the API has shown it since.
     pub fn forget(&mut self, uid: &str) {
-        if self.assumed.remove(uid).is_some() {
+        if self.assumed.remove(uid) {
             self.take_out(uid);
         }
     }
@@ -86,7 +86,7 @@ impl Cache {
     }
 
     pub fn is_assumed(&self, uid: &str) -> bool {
-        self.assumed.contains_key(uid)
+        self.assumed.contains(uid)
     }
 
     fn put_in(&mut self, pod: PodInfo) {
@@ -117,14 +117,6 @@ impl Cache {
         {
             self.nodes.remove(name);
         }
-    }
-
-    /// The pod of a key, if it counts; for pods told by key alone.
-    pub fn uid_of(&self, key: &ObjectKey) -> Option<String> {
-        self.placed
-            .values()
-            .find(|pod| pod.key == *key)
-            .map(|pod| pod.uid.clone())
     }
 }
 

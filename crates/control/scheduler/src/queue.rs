@@ -54,28 +54,25 @@ impl Queue {
     /// A new or changed pod without a node.
     pub fn add(&mut self, pod: PodInfo) {
         let uid = pod.uid.clone();
-        match self.pods.get_mut(&uid) {
-            Some(waiting) => {
-                let changed = waiting.pod.gates != pod.gates
-                    || waiting.pod.requests != pod.requests
-                    || waiting.pod.tolerations != pod.tolerations
-                    || waiting.pod.node_selector != pod.node_selector;
-                waiting.pod = pod;
-                if changed && matches!(waiting.place, Place::Gated | Place::Refused { .. }) {
-                    self.activate(&uid);
-                }
-            }
-            None => {
-                self.pods.insert(
-                    uid.clone(),
-                    Waiting {
-                        pod,
-                        attempts: 0,
-                        place: Place::Gated,
-                    },
-                );
-                self.activate(&uid);
-            }
+        let Some(waiting) = self.pods.get_mut(&uid) else {
+            let place = Place::Gated;
+            self.pods.insert(
+                uid.clone(),
+                Waiting {
+                    pod,
+                    attempts: 0,
+                    place,
+                },
+            );
+            return self.activate(&uid);
+        };
+        let changed = waiting.pod.gates != pod.gates
+            || waiting.pod.requests != pod.requests
+            || waiting.pod.tolerations != pod.tolerations
+            || waiting.pod.node_selector != pod.node_selector;
+        waiting.pod = pod;
+        if changed && matches!(waiting.place, Place::Gated | Place::Refused { .. }) {
+            self.activate(&uid);
         }
     }
 
@@ -123,8 +120,7 @@ impl Queue {
             }
             self.backoff.pop();
             let due = match self.pods.get(&uid).map(|waiting| &waiting.place) {
-                Some(Place::Backoff(until)) => *until == at,
-                Some(Place::Refused { until, .. }) => *until == at,
+                Some(Place::Backoff(until) | Place::Refused { until, .. }) => *until == at,
                 _ => false,
             };
             if due {
@@ -143,9 +139,8 @@ impl Queue {
         let Some(waiting) = self.pods.get_mut(uid) else {
             return;
         };
-        let since = match waiting.place {
-            Place::InWork(since) => since,
-            _ => return,
+        let Place::InWork(since) = waiting.place else {
+            return;
         };
         if self.events[since..]
             .iter()

@@ -4,7 +4,7 @@
 
 mod services;
 
-pub use services::service_variables;
+pub(crate) use services::service_variables;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::volumes::{FieldError, SetUpError, field, read_config_map, read_secret
 
 /// Why an environment could not be made: the text of `CreateContainerConfigError`.
 #[derive(Debug, thiserror::Error)]
-pub enum EnvError {
+pub(crate) enum EnvError {
     #[error(transparent)]
     Source(#[from] SetUpError),
     #[error(transparent)]
@@ -54,7 +54,7 @@ impl Variables {
 }
 
 /// The container's whole environment, `NAME=value`, without what its image brings.
-pub async fn resolve(
+pub(crate) async fn resolve(
     node: &Node,
     pod: &Pod,
     container: &Container,
@@ -216,7 +216,7 @@ fn required(
 /// Expands `$(NAME)`; `$$` is a dollar sign, unknown names stay as they stand.
 ///
 /// Source: `third_party/forked/golang/expansion`.
-pub fn expand(text: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -226,13 +226,12 @@ pub fn expand(text: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
             out.push('$');
             rest = after;
         } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
-            match lookup(name) {
-                Some(value) => out.push_str(&value),
-                None => {
-                    out.push_str("$(");
-                    out.push_str(name);
-                    out.push(')');
-                }
+            if let Some(value) = lookup(name) {
+                out.push_str(&value);
+            } else {
+                out.push_str("$(");
+                out.push_str(name);
+                out.push(')');
             }
             rest = after;
         } else {

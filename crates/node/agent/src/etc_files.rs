@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use crate::pod::convert::hostname;
 
 /// `/etc/hosts` of a pod with a network of its own.
-pub fn hosts(pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>, cluster_domain: &str) -> String {
+pub(crate) fn hosts(pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>, cluster_domain: &str) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
@@ -27,7 +27,7 @@ pub fn hosts(pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>, cluster_domain: 
 }
 
 /// `/etc/hosts` of a pod in the host's network: the host's own, and the aliases.
-pub fn host_network_hosts(host_file: &str, spec: &PodSpec) -> String {
+pub(crate) fn host_network_hosts(host_file: &str, spec: &PodSpec) -> String {
     format!(
         "# Kubernetes-managed hosts file (host network).\n{host_file}{}",
         host_aliases(spec)
@@ -49,7 +49,7 @@ fn host_aliases(spec: &PodSpec) -> String {
 
 /// What a pod's resolver asks, and of whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     pub servers: Vec<String>,
     pub searches: Vec<String>,
     pub options: Vec<String>,
@@ -61,7 +61,7 @@ const MAX_SEARCHES: usize = 32;
 
 impl Resolver {
     /// Reads a `resolv.conf`.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut resolver = Self::default();
         for line in text.lines() {
             let mut words = line.split_whitespace();
@@ -76,7 +76,7 @@ impl Resolver {
     }
 
     /// A `resolv.conf`.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         if !self.searches.is_empty() {
             writeln!(text, "search {}", self.searches.join(" ")).expect("writing to a string cannot fail");
@@ -92,7 +92,13 @@ impl Resolver {
 }
 
 /// The pod's resolver, by its DNS policy and configuration.
-pub fn resolver(pod: &Pod, spec: &PodSpec, host: &Resolver, dns: Ipv4Addr, cluster_domain: &str) -> Resolver {
+pub(crate) fn resolver(
+    pod: &Pod,
+    spec: &PodSpec,
+    host: &Resolver,
+    dns: Ipv4Addr,
+    cluster_domain: &str,
+) -> Resolver {
     let host_network = spec.host_network == Some(true);
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let mut result = match policy {

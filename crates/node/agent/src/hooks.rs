@@ -12,10 +12,10 @@ use crate::pod::worker::{field_path, pod_reference};
 use crate::probe::{self, Verdict};
 
 /// A hook without a limit of its own may take as long as the container lives; this bounds what hangs.
-const LONGEST_HOOK: Duration = Duration::from_secs(3600);
+const LONGEST_HOOK: Duration = Duration::from_hours(1);
 
 /// Runs a hook to its end. The error is what the event says.
-pub async fn run(
+pub(crate) async fn run(
     node: &Node,
     pod: &Pod,
     container: &Container,
@@ -73,7 +73,13 @@ async fn run_within(
 
 /// Runs the container's preStop hook within its grace and gives what is left of it. A process that has had its hook
 /// gets at least two seconds, as upstream does.
-pub async fn pre_stop(node: &Node, pod: &Pod, name: &str, id: &ContainerId, grace: Duration) -> Duration {
+pub(crate) async fn pre_stop(
+    node: &Node,
+    pod: &Pod,
+    name: &str,
+    id: &ContainerId,
+    grace: Duration,
+) -> Duration {
     const LEAST: Duration = Duration::from_secs(2);
     let container = pod
         .spec

@@ -10,6 +10,7 @@
 //! Start reading at [`start`], then [`pod::decide`].
 
 mod config;
+mod config_objects;
 mod env;
 mod etc_files;
 mod hooks;

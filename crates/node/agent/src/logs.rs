@@ -6,13 +6,13 @@
 mod follow;
 mod tail;
 
-pub use follow::LogStream;
+pub(crate) use follow::LogStream;
 
 use std::io;
 
 /// What of a log is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     pub follow: bool,
     pub previous: bool,
     pub timestamps: bool,
@@ -25,7 +25,7 @@ pub struct LogOptions {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
@@ -129,7 +129,7 @@ impl Renderer {
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenLogError {
+pub(crate) enum OpenLogError {
     #[error("open the log {path}")]
     Open { path: String, source: io::Error },
 }

@@ -14,7 +14,7 @@ pub struct Capacity {
 
 /// `status.nodeInfo`, as far as the machine says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MachineInfo {
+pub(crate) struct MachineInfo {
     pub machine_id: String,
     pub system_uuid: String,
     pub boot_id: String,
@@ -49,7 +49,7 @@ fn mem_total(meminfo: &str) -> Option<i64> {
 
 impl MachineInfo {
     /// Reads what there is; absent files leave empty fields, as in a container.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         Self {
             machine_id: text("/etc/machine-id"),

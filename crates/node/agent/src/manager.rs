@@ -15,7 +15,7 @@ use crate::pod::report::Report;
 use crate::pod::worker::{INBOX, Worker};
 
 /// Routes news to workers.
-pub struct Manager {
+pub(crate) struct Manager {
     node: Arc<Node>,
     pods: Informer,
     workers: HashMap<String, Running>,
@@ -27,7 +27,7 @@ struct Running {
 }
 
 impl Manager {
-    pub fn new(node: Arc<Node>, pods: Informer) -> Self {
+    pub(crate) fn new(node: Arc<Node>, pods: Informer) -> Self {
         Self {
             node,
             pods,
@@ -36,11 +36,11 @@ impl Manager {
     }
 
     /// Runs until the scope shuts down.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut events = self.node.runtime.events();
         self.pods.synced().await;
         let mut changes = self.pods.subscribe();
-        self.remove_orphans().await;
+        self.remove_orphans();
         loop {
             tokio::select! {
                 change = changes.next() => self.changed(change, &mut changes).await,
@@ -55,7 +55,7 @@ impl Manager {
     }
 
     /// What earlier lives left of pods that the API no longer knows.
-    async fn remove_orphans(&self) {
+    fn remove_orphans(&self) {
         let wanted: HashSet<String> = self.pods.list().iter().map(|pod| pod.uid.to_string()).collect();
         let sandboxes = self.node.runtime.sandboxes();
         let found = sandboxes.iter().filter_map(|sandbox| {

@@ -12,6 +12,7 @@ use cloudeck_runtime::Runtime;
 use cloudeck_task::Scope;
 
 use crate::config::AgentConfig;
+use crate::config_objects::ConfigObjects;
 use crate::machine::Capacity;
 use crate::pod::Millis;
 use crate::tokens::Tokens;
@@ -32,6 +33,7 @@ pub struct Node {
     pub services: Informer,
     pub capacity: Capacity,
     pub tokens: Tokens,
+    pub config_objects: ConfigObjects,
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 

@@ -3,7 +3,7 @@
 //! A task checks at its period and tells the worker of *changes* only: after `successThreshold` or `failureThreshold`
 //! equal results in a row. Liveness and start-up failures are told once; the worker ends the container.
 
-pub mod http;
+pub(crate) mod http;
 mod tcp;
 
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use crate::pod::report::{ProbeKind, Report};
 use crate::pod::worker::{field_path, pod_reference};
 
 /// The container to probe.
-pub struct Target {
+pub(crate) struct Target {
     pub pod: Arc<Pod>,
     pub container: Container,
     pub id: ContainerId,
@@ -31,13 +31,13 @@ pub struct Target {
 
 /// One check's result; the text is what the `Unhealthy` event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Passed,
     Failed(String),
 }
 
 /// Starts what the container's state asks for: before it has `started` the start-up probe alone.
-pub fn start(
+pub(crate) fn start(
     node: &Arc<Node>,
     target: Target,
     started: bool,
@@ -218,7 +218,7 @@ impl Tally {
 }
 
 /// The pod's address: the host's for pods in its network.
-pub fn pod_address(node: &Node, pod: &Pod) -> Option<String> {
+pub(crate) fn pod_address(node: &Node, pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     if spec.host_network == Some(true) {
         return Some(node.address().to_string());
@@ -228,7 +228,7 @@ pub fn pod_address(node: &Node, pod: &Pod) -> Option<String> {
 }
 
 /// A port by number or by the container's name for it.
-pub fn port_number(port: &IntOrString, container: &Container) -> Option<u16> {
+pub(crate) fn port_number(port: &IntOrString, container: &Container) -> Option<u16> {
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => {

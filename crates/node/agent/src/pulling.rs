@@ -13,7 +13,7 @@ use crate::volumes::read_secret;
 
 /// Why there is no image: a container's waiting reason and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub reason: &'static str,
     pub message: String,
 }
@@ -34,7 +34,7 @@ fn policy(container: &Container) -> Policy {
 }
 
 /// The container's image, pulled if its policy asks for it.
-pub async fn ensure(
+pub(crate) async fn ensure(
     node: &Node,
     pod: &Pod,
     container: &Container,
@@ -141,21 +141,20 @@ async fn credentials(node: &Node, pod: &Pod, image: &Reference) -> Vec<Credentia
         let secret = read_secret(node, namespace, &reference.name, false).await;
         let data = secret.ok().flatten().and_then(|s| s.data).unwrap_or_default();
         let text = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"));
-        match text.map(|bytes| AuthFile::parse(&bytes.0)) {
-            Some(Ok(file)) => all.extend(file.lookup(image)),
-            _ => {
-                let message = format!(
-                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                    reference.name
-                );
-                tell(
-                    node,
-                    &crate::pod::worker::pod_reference(pod),
-                    EventType::Warning,
-                    "FailedToRetrieveImagePullSecret",
-                    message,
-                );
-            }
+        if let Some(Ok(file)) = text.map(|bytes| AuthFile::parse(&bytes.0)) {
+            all.extend(file.lookup(image));
+        } else {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                reference.name
+            );
+            tell(
+                node,
+                &crate::pod::worker::pod_reference(pod),
+                EventType::Warning,
+                "FailedToRetrieveImagePullSecret",
+                message,
+            );
         }
     }
     all

@@ -15,7 +15,7 @@ use crate::machine::MachineInfo;
 use crate::node::Node;
 
 /// Upstream's `nodeStatusReportFrequency`.
-const STATUS_INTERVAL: Duration = Duration::from_secs(300);
+const STATUS_INTERVAL: Duration = Duration::from_mins(5);
 /// Upstream's `nodeLeaseDurationSeconds`.
 const LEASE_SECONDS: i32 = 40;
 const RETRY: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Registers the node and keeps its status and lease fresh until the scope shuts down.
 ///
 /// `ready` turns true once pods can run.
-pub async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
+pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
     let info = MachineInfo::read();
     register(&node, &info, port).await;
     let mut status_due = tokio::time::Instant::now();

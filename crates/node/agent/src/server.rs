@@ -58,7 +58,7 @@ pub enum StartServerError {
 }
 
 /// Binds; serving begins with [`Listening::serve`].
-pub async fn bind(address: SocketAddr, config: ServerConfig) -> Result<Listening, StartServerError> {
+pub(crate) async fn bind(address: SocketAddr, config: ServerConfig) -> Result<Listening, StartServerError> {
     let authorities = [config.client_authority.clone()];
     let tls = cloudeck_pki::server_config(config.certificate, &authorities, &[b"http/1.1"])?;
     let verifier = cloudeck_pki::ClientVerifier::new(&config.client_authority)?;
@@ -73,19 +73,19 @@ pub async fn bind(address: SocketAddr, config: ServerConfig) -> Result<Listening
 }
 
 /// A bound server.
-pub struct Listening {
+pub(crate) struct Listening {
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     verifier: cloudeck_pki::ClientVerifier,
 }
 
 impl Listening {
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves in the node's scope until it shuts down.
-    pub fn serve(self, node: &Arc<Node>) {
+    pub(crate) fn serve(self, node: &Arc<Node>) {
         let access = Arc::new(Access::new(self.verifier));
         let acceptor = TlsAcceptor::from(self.tls);
         let (listener, node) = (self.listener, Arc::clone(node));
@@ -200,7 +200,7 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Response<Body> {
         }
         (&(Method::GET | Method::POST), ["exec", namespace, pod, container]) => {
             let target = (*namespace, *pod, *container);
-            exec::serve(node, target, &query, request).await
+            exec::serve(node, target, &query, request)
         }
         (_, ["attach" | "portForward", ..]) => text(
             StatusCode::NOT_IMPLEMENTED,

@@ -13,6 +13,7 @@ use cloudeck_task::Scope;
 use tokio::sync::watch;
 
 use crate::config::AgentConfig;
+use crate::config_objects::ConfigObjects;
 use crate::machine::Capacity;
 use crate::manager::Manager;
 use crate::node::Node;
@@ -96,6 +97,7 @@ pub async fn start(config: AgentConfig, deps: AgentDeps, scope: &Scope) -> Resul
         network,
         capacity,
         tokens: tokens::Tokens::default(),
+        config_objects: ConfigObjects::default(),
         clock: Arc::new(SystemTime::now),
     });
     let (ready, is_ready) = watch::channel(false);

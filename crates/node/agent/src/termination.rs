@@ -17,10 +17,10 @@ const LOG_BYTES: u64 = 2048;
 const LOG_LINES: usize = 80;
 
 /// The annotation that records `terminationMessagePolicy: FallbackToLogsOnError`.
-pub const FALLBACK: &str = "cloudeck.dev/message-from-log";
+pub(crate) const FALLBACK: &str = "cloudeck.dev/message-from-log";
 
 /// The container's message; empty where there is none.
-pub async fn message(_node: &Node, status: &ContainerStatus) -> String {
+pub(crate) async fn message(_node: &Node, status: &ContainerStatus) -> String {
     let annotations = &status.config.annotations;
     let path = annotations.get(label::TERMINATION_PATH).cloned();
     let failed = status.exit.is_none_or(|exit| exit.code != 0);

@@ -7,11 +7,13 @@ mod atomic;
 mod downward;
 mod empty_dir;
 mod host_path;
+mod keeper;
 mod payload;
 mod projected;
 
-pub use downward::FieldError;
+pub(crate) use downward::FieldError;
 pub(crate) use downward::{NodeFacts, field, resource_field};
+pub(crate) use keeper::keep;
 pub(crate) use payload::{read_config_map, read_secret};
 pub(crate) use projected::request_token;
 
@@ -26,7 +28,7 @@ use payload::Payload;
 
 /// Why a volume could not be set up; the text of the `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
+pub(crate) enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
     SetUp { volume: String, cause: SetUpError },
 }
@@ -68,7 +70,7 @@ impl SetUpError {
 }
 
 /// Sets up all volumes of the pod. Idempotent; what stands already is brought up to date.
-pub async fn prepare(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
+pub(crate) async fn prepare(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     for volume in spec.volumes.iter().flatten() {
         let set_up = set_up(node, pod, spec, volume).await;
@@ -89,13 +91,10 @@ async fn set_up(node: &Arc<Node>, pod: &Pod, spec: &PodSpec, volume: &Volume) ->
     if let Some(source) = &volume.empty_dir {
         return empty_dir::set_up(source, &path, fs_group);
     }
-    let payload = match payload(node, pod, volume).await? {
-        Some(payload) => payload,
-        None => {
-            return Err(SetUpError::Unsupported {
-                kind: kind_name(volume),
-            });
-        }
+    let Some(payload) = payload(node, pod, volume).await? else {
+        return Err(SetUpError::Unsupported {
+            kind: kind_name(volume),
+        });
     };
     atomic::write(&path, &payload, fs_group)
 }
@@ -121,7 +120,7 @@ async fn payload(node: &Arc<Node>, pod: &Pod, volume: &Volume) -> Result<Option<
 }
 
 /// Brings volumes made of API data up to date; errors leave what stands.
-pub async fn refresh(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
+pub(crate) async fn refresh(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let fs_group = spec.security_context.as_ref().and_then(|s| s.fs_group);
     for volume in spec.volumes.iter().flatten() {
@@ -137,7 +136,7 @@ pub async fn refresh(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
 }
 
 /// Where the volume's content lies on the node.
-pub fn path(node: &Node, pod: &Pod, volume: &Volume) -> PathBuf {
+pub(crate) fn path(node: &Node, pod: &Pod, volume: &Volume) -> PathBuf {
     if let Some(source) = &volume.host_path {
         return PathBuf::from(&source.path);
     }
@@ -172,7 +171,7 @@ fn kind_name(volume: &Volume) -> &'static str {
 }
 
 /// Removes everything that the pod's volumes left on the node. Host paths are not touched.
-pub fn remove(node: &Node, uid: &str) -> std::io::Result<()> {
+pub(crate) fn remove(node: &Node, uid: &str) -> std::io::Result<()> {
     let pod_dir = node.config.pods_dir().join(uid);
     empty_dir::unmount_all(&pod_dir.join("volumes").join("empty-dir"))?;
     for dir in [pod_dir, node.config.run_dir.join("pods").join(uid)] {

@@ -62,7 +62,7 @@ impl From<Status> for Lost {
 async fn start_over(informer: &Informer, client: &Client, config: &InformerConfig) -> Result<u64, Lost> {
     let mut params = config.params();
     params.send_initial_events = Some(true);
-    params.resource_version_match = "NotOlderThan".to_owned();
+    "NotOlderThan".clone_into(&mut params.resource_version_match);
     let request = Request::watch(&config.resource, &config.namespace).with_params(params);
     let mut stream = client.watch(request).await?;
     let mut seen = HashSet::new();

@@ -147,7 +147,7 @@ impl Parser<'_> {
         self.at += 1;
         let Self { here, duplicates, .. } = self;
         Ok(Value::Object(Map::from_unsorted(entries, |key| {
-            duplicates.push(render(here, key))
+            duplicates.push(render(here, key));
         })))
     }
 

@@ -41,7 +41,7 @@ pub async fn run(places: &Places, apply: &Apply) -> Result<ExitCode> {
     })
 }
 
-async fn one(client: &Client, object: &Value, namespace: &str) -> Result<String> {
+pub async fn one(client: &Client, object: &Value, namespace: &str) -> Result<String> {
     let text = |path: &[&str]| object.str_at(path).unwrap_or_default().to_owned();
     let (kind, name) = (text(&["kind"]), text(&["metadata", "name"]));
     if name.is_empty() {
@@ -61,8 +61,8 @@ async fn one(client: &Client, object: &Value, namespace: &str) -> Result<String>
         bytes: json::to_vec(object).into(),
     };
     let mut request = Request::patch(&mapping::address(info), namespace, &name, "", body);
-    request.params.field_manager = MANAGER.to_owned();
-    request.params.field_validation = "Strict".to_owned();
+    MANAGER.clone_into(&mut request.params.field_manager);
+    "Strict".clone_into(&mut request.params.field_validation);
     request.params.force = Some(true);
     let title = format!("{}/{name}", kind.to_lowercase());
     client

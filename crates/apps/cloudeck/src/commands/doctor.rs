@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use cloudeck_linux::lock::FileLock;
 use cloudeck_machinery::{Value, value};
 use cloudeck_network::doctor::{Severity, diagnose};
@@ -52,7 +51,7 @@ impl Check {
     }
 }
 
-pub fn run(places: &Places, format: Format) -> Result<ExitCode> {
+pub fn run(places: &Places, format: Format) -> ExitCode {
     let mut checks = vec![
         root(),
         kernel(),
@@ -67,11 +66,11 @@ pub fn run(places: &Places, format: Format) -> Result<ExitCode> {
     }
     let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);
     report(&checks, format);
-    Ok(if failed {
+    if failed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
+    }
 }
 
 fn root() -> Check {

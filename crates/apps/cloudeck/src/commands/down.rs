@@ -108,10 +108,20 @@ impl Holder {
     async fn end(self, deadline: Instant) -> Result<()> {
         rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::TERM)
             .context("end the daemon")?;
-        let fd = tokio::io::unix::AsyncFd::with_interest(self.fd, tokio::io::Interest::READABLE)
-            .context("watch the daemon")?;
         // A process's descriptor becomes readable at its end. Past the deadline the caller says what is wrong.
-        let _ = tokio::time::timeout_at(deadline.into(), fd.readable()).await;
+        let ended = move || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut wanted = [rustix::event::PollFd::new(&self.fd, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut wanted, Some(&left))
+        };
+        tokio::task::spawn_blocking(ended)
+            .await
+            .context("wait for the daemon")?
+            .context("wait for the daemon")?;
         Ok(())
     }
 }
@@ -130,7 +140,7 @@ fn unmount_below(places: &Places) -> Result<()> {
 fn remove(path: &std::path::Path, problems: &mut Vec<String>) {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            problems.push(format!("{}: {error}", path.display()))
+            problems.push(format!("{}: {error}", path.display()));
         }
         _ => {}
     }

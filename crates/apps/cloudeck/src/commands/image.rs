@@ -53,8 +53,14 @@ async fn pull(store: &ImageStore, name: &str, credentials: Option<&str>) -> Resu
     let mut progress = pull.progress();
     let shown = async {
         while progress.changed().await.is_ok() {
-            let now = progress.borrow_and_update().clone();
-            eprint!("\r{} of {} layers, {} of {}\x1b[K", now.layers_done, now.layers, size(now.bytes_done), size(now.bytes));
+            let now = *progress.borrow_and_update();
+            eprint!(
+                "\r{} of {} layers, {} of {}\x1b[K",
+                now.layers_done,
+                now.layers,
+                size(now.bytes_done),
+                size(now.bytes)
+            );
         }
         std::future::pending::<()>().await;
     };

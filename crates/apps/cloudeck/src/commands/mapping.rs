@@ -14,7 +14,7 @@ pub fn resource(word: &str) -> Result<&'static ResourceInfo> {
         let named = info.plural == name
             || info.singular == name
             || info.kind.to_lowercase() == name
-            || info.short_names.iter().any(|short| *short == name);
+            || info.short_names.contains(&name);
         named && group.is_none_or(|group| info.group == group)
     };
     let found = cloudeck_schema::resources().find(matches);
@@ -57,6 +57,6 @@ mod tests {
         assert_eq!(resource("ev").unwrap().group, "");
         assert!(resource("nonsense").is_err());
         let (info, name) = target(&["deploy/x".to_owned()]).unwrap();
-        assert_eq!((info.kind.as_ref(), name.as_deref()), ("Deployment", Some("x")));
+        assert_eq!((info.kind, name.as_deref()), ("Deployment", Some("x")));
     }
 }

@@ -37,5 +37,7 @@ pub fn print_table(headers: &[&str], rows: &[Vec<String>]) {
         println!("{}", padded.join("   ").trim_end());
     };
     line(&headers.iter().map(ToString::to_string).collect::<Vec<_>>());
-    rows.iter().for_each(|row| line(row));
+    for row in rows {
+        line(row);
+    }
 }

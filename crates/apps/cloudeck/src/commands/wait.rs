@@ -18,6 +18,13 @@ enum Until {
 }
 
 pub async fn run(places: &Places, wait: &Wait) -> Result<ExitCode> {
+    until(places, wait).await?;
+    println!("{} condition met", wait.what);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits without a word.
+pub async fn until(places: &Places, wait: &Wait) -> Result<()> {
     let until = parse(&wait.condition)?;
     let (info, name) = mapping::target(std::slice::from_ref(&wait.what))?;
     let Some(name) = name else {
@@ -54,8 +61,7 @@ pub async fn run(places: &Places, wait: &Wait) -> Result<ExitCode> {
     if outcome.is_err() {
         bail!("timed out waiting for {} on {}", wait.condition, wait.what);
     }
-    println!("{} condition met", wait.what);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn parse(text: &str) -> Result<Until> {

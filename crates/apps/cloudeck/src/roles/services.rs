@@ -58,9 +58,15 @@ pub fn start(
     // The server is the endpoint of the Service kube-dns: written once it listens.
     let client = server.client(LocalIdentity::api_server());
     let (announced, is_announced) = tokio::sync::watch::channel(false);
-    let (node_name, address, service_ip) = (settings.node_name.clone(), dns.address(), settings.service_address(10));
+    let (node_name, address, service_ip) = (
+        settings.node_name.clone(),
+        dns.address(),
+        settings.service_address(10),
+    );
     scope.spawn_until_shutdown("announce DNS", async move {
-        while let Err(error) = cloudeck_dns::announce::announce(&client, &node_name, service_ip, address).await {
+        while let Err(error) =
+            cloudeck_dns::announce::announce(&client, &node_name, service_ip, address).await
+        {
             tracing::warn!(%error, "DNS not announced; trying again");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

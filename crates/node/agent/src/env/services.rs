@@ -6,7 +6,11 @@ use k8s_openapi::api::core::v1::Service;
 
 /// `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT`, and Docker's link variables, of the namespace's Services (when `enabled`)
 /// and always of `default/kubernetes`.
-pub fn service_variables(services: &[Service], namespace: &str, enabled: bool) -> BTreeMap<String, String> {
+pub(crate) fn service_variables(
+    services: &[Service],
+    namespace: &str,
+    enabled: bool,
+) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for service in services {
         let meta = &service.metadata;

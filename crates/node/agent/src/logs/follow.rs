@@ -17,7 +17,7 @@ use super::{LogOptions, OpenLogError, Renderer};
 const CHUNK: usize = 64 * 1024;
 
 /// Reads one log file.
-pub struct LogStream {
+pub(crate) struct LogStream {
     file: File,
     path: PathBuf,
     position: u64,
@@ -30,7 +30,7 @@ pub struct LogStream {
 
 impl LogStream {
     /// Opens a log. `ended` turns true when nothing more will be written.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         options: LogOptions,
         ended: watch::Receiver<bool>,
@@ -62,7 +62,7 @@ impl LogStream {
     }
 
     /// The next chunk; `None` at the end.
-    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if self.renderer.is_full() {
                 return Ok(None);

@@ -105,7 +105,7 @@ fn amount(amounts: Option<&Amounts>, name: &str) -> Option<i64> {
         .0
         .parse::<Quantity>()
         .ok()
-        .map(|q| q.milli_value())
+        .map(Quantity::milli_value)
 }
 
 /// The pod's cgroup below the instance's.
@@ -286,6 +286,9 @@ pub fn container_config(
             label::TERMINATION_PATH.to_owned(),
             path.to_string_lossy().into_owned(),
         );
+    }
+    if container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") {
+        annotations.insert(crate::termination::FALLBACK.to_owned(), "true".to_owned());
     }
     rootfs.readonly = container
         .security_context

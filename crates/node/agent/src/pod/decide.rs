@@ -175,7 +175,8 @@ fn containers(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
         let state = known(container);
         if is_restartable(container) {
             step(container, state, Restart::Always, now, plan);
-            if !past_init && !(state.running().is_some() && state.started) {
+            let up = state.running().is_some() && state.started;
+            if !past_init && !up {
                 return;
             }
         } else if !past_init && !state.ended().is_some_and(super::memo::Ended::succeeded) {

@@ -118,7 +118,7 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
             instance,
         ),
         Report::StartFailed { name, failure } => {
-            start_failed(memo.containers.entry(name).or_default(), failure, now)
+            start_failed(memo.containers.entry(name).or_default(), failure, now);
         }
         Report::Exited { id, exit, message } => {
             let holder = memo

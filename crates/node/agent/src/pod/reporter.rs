@@ -20,13 +20,13 @@ struct Wanted {
 }
 
 /// Handle of the reporting task.
-pub struct Reporter {
+pub(super) struct Reporter {
     wanted: watch::Sender<Wanted>,
     done: oneshot::Receiver<()>,
 }
 
 impl Reporter {
-    pub fn start(node: &Arc<Node>, pod: &Pod) -> Self {
+    pub(super) fn start(node: &Arc<Node>, pod: &Pod) -> Self {
         let (wanted, receiver) = watch::channel(Wanted::default());
         let (finished, done) = oneshot::channel();
         let meta = &pod.metadata;
@@ -46,7 +46,7 @@ impl Reporter {
     }
 
     /// Asks for this status to be in the API. Returns at once.
-    pub fn publish(&self, status: PodStatus) {
+    pub(super) fn publish(&self, status: PodStatus) {
         self.wanted.send_if_modified(|wanted| {
             let changed = wanted.status.as_ref() != Some(&status);
             wanted.status = Some(status);
@@ -55,12 +55,12 @@ impl Reporter {
     }
 
     /// Asks for the object to be deleted once its last status is in the API.
-    pub fn delete_object(&self) {
+    pub(super) fn delete_object(&self) {
         self.wanted.send_modify(|wanted| wanted.delete = true);
     }
 
     /// Waits until everything asked for has been done.
-    pub async fn finish(self) {
+    pub(super) async fn finish(self) {
         drop(self.wanted);
         // An error means that the task ended without a word, at shutdown.
         let _ = self.done.await;

@@ -143,10 +143,9 @@ fn main_phase<'a>(
                 Phase::Failed
             }
         }
-        Restart::Always => Phase::Running,
         Restart::OnFailure | Restart::Never if stopped == succeeded => Phase::Succeeded,
         Restart::Never => Phase::Failed,
-        Restart::OnFailure => Phase::Running,
+        Restart::Always | Restart::OnFailure => Phase::Running,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Worker {
     /// What may be cut short: starts by container name.
     starts: HashMap<String, AbortHandle>,
     probes: HashMap<String, Vec<AbortHandle>>,
+    /// Keeps the volumes up to date.
+    keeper: Option<AbortHandle>,
 }
 
 impl Worker {
@@ -54,6 +56,7 @@ impl Worker {
             reporter,
             starts: HashMap::new(),
             probes: HashMap::new(),
+            keeper: None,
         }
     }
 
@@ -74,6 +77,7 @@ impl Worker {
             self.wait(plan.look_again_at, now).await;
         }
         self.stop_probes(None);
+        self.stop_keeper();
         self.reporter.finish().await;
     }
 
@@ -155,6 +159,12 @@ impl Worker {
                     self.start_probes(&name, id);
                 }
             }
+            Report::VolumesReady => {
+                self.stop_keeper();
+                let keep = crate::volumes::keep(Arc::clone(&self.node), Arc::clone(&self.pod));
+                self.keeper = Some(self.node.scope.spawn_until_shutdown("keep volumes", keep));
+                report::take(&mut self.memo, &self.pod, Report::VolumesReady, now);
+            }
             other => report::take(&mut self.memo, &self.pod, other, now),
         }
     }
@@ -234,6 +244,7 @@ impl Worker {
                 }
             }
             Action::CleanUp => {
+                self.stop_keeper();
                 self.memo.volumes = Step::Running;
                 self.operations.clean_up(&self.pod);
             }
@@ -358,6 +369,12 @@ impl Worker {
                 .drain()
                 .flat_map(|(_, probes)| probes)
                 .for_each(|probe| probe.abort()),
+        }
+    }
+
+    fn stop_keeper(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.abort();
         }
     }
 

@@ -17,7 +17,7 @@ use super::{Verdict, port_number};
 
 /// A request to make.
 #[derive(Debug, Clone)]
-pub struct HttpCheck {
+pub(crate) struct HttpCheck {
     address: SocketAddr,
     tls: bool,
     path: String,
@@ -28,7 +28,7 @@ pub struct HttpCheck {
 
 /// The action does not make a request.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpActionError {
+pub(crate) enum HttpActionError {
     #[error("the pod has no address yet")]
     NoAddress,
     #[error("the host {0:?} is not an address")]
@@ -38,7 +38,7 @@ pub enum HttpActionError {
 }
 
 impl HttpCheck {
-    pub fn from_action(
+    pub(crate) fn from_action(
         action: &HTTPGetAction,
         container: &Container,
         host: Option<String>,
@@ -72,7 +72,7 @@ impl HttpCheck {
         })
     }
 
-    pub async fn run(&self) -> Verdict {
+    pub(crate) async fn run(&self) -> Verdict {
         match tokio::time::timeout(self.limit, self.answer()).await {
             Ok(Ok(code)) if (200..400).contains(&code) => Verdict::Passed,
             Ok(Ok(code)) => Verdict::Failed(format!("HTTP probe failed with statuscode: {code}")),
@@ -122,7 +122,12 @@ impl HttpCheck {
             request = request.header(name, value);
         }
         let request = request.body(Empty::<Bytes>::new())?;
-        let exchange = async { sender.send_request(request).await.map(|answer| answer.status().as_u16()) };
+        let exchange = async {
+            sender
+                .send_request(request)
+                .await
+                .map(|answer| answer.status().as_u16())
+        };
         // The connection lives as long as the exchange, on the same task; it may end first, with the answer in hand.
         let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
         tokio::select! {

@@ -15,8 +15,10 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::exec_channel::{self as channel, FromClient};
 use super::query::Query;
@@ -30,7 +32,7 @@ const READ_BYTES: usize = 32 * 1024;
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-pub(super) async fn serve(
+pub(super) fn serve(
     node: &Arc<Node>,
     target: (&str, &str, &str),
     query: &Query,
@@ -66,7 +68,7 @@ pub(super) async fn serve(
             Ok(io) => {
                 session
                     .run(WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, None).await)
-                    .await
+                    .await;
             }
             Err(error) => tracing::debug!(%error, "exec was not upgraded"),
         }
@@ -162,7 +164,7 @@ impl Session {
                 let status = channel::frame(channel::ERROR, &channel::failure_status(&why));
                 // A client that went away needs no answer.
                 let _ = socket.send(Message::Binary(status)).await;
-                let _ = socket.close(None).await;
+                let _ = socket.close(Some(normal())).await;
                 return;
             }
         };
@@ -292,7 +294,8 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
                 return;
             }
         }
-        let _ = sink.close().await;
+        // Clients tell a finished exec from a broken one by the code of the close.
+        let _ = sink.send(Message::Close(Some(normal()))).await;
     };
     let reader = async {
         while let Some(Ok(message)) = source.next().await {
@@ -323,6 +326,13 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
         _ = &mut all => {}
         // The client is gone; the process sees its streams end.
         () = reader => {}
+    }
+}
+
+fn normal() -> CloseFrame {
+    CloseFrame {
+        code: CloseCode::Normal,
+        reason: Utf8Bytes::default(),
     }
 }
 

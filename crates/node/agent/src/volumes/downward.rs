@@ -124,7 +124,7 @@ pub(crate) fn resource_field(
         .divisor
         .as_ref()
         .and_then(|d| d.0.parse::<Quantity>().ok())
-        .map(|q| q.milli_value());
+        .map(Quantity::milli_value);
     let divisor = divisor.filter(|milli| *milli > 0).unwrap_or(1000);
     // Rounded up, as upstream does.
     Ok((milli / divisor + i64::from(milli % divisor != 0)).to_string())
@@ -204,11 +204,14 @@ mod tests {
     #[test]
     fn resources_are_divided_and_rounded_up() {
         let limits = BTreeMap::from([("cpu".to_owned(), ApiQuantity("1500m".into()))]);
-        let mut container = Container::default();
-        container.resources = Some(k8s_openapi::api::core::v1::ResourceRequirements {
+        let resources = k8s_openapi::api::core::v1::ResourceRequirements {
             limits: Some(limits),
             ..Default::default()
-        });
+        };
+        let container = Container {
+            resources: Some(resources),
+            ..Container::default()
+        };
         let selector = |resource: &str, divisor: &str| ResourceFieldSelector {
             resource: resource.into(),
             divisor: (!divisor.is_empty()).then(|| ApiQuantity(divisor.into())),

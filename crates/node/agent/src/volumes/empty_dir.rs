@@ -42,7 +42,7 @@ fn mount_memory(source: &EmptyDirVolumeSource, path: &Path) -> Result<(), SetUpE
         .size_limit
         .as_ref()
         .and_then(|limit| limit.0.parse::<Quantity>().ok())
-        .map(|q| q.value());
+        .map(Quantity::value);
     let size = limit
         .filter(|bytes| *bytes > 0)
         .map(|bytes| format!("size={bytes}"))

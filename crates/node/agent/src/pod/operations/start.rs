@@ -31,6 +31,10 @@ pub(super) struct Start<'a> {
 
 type Failed = Box<StartFailure>;
 
+#[allow(
+    clippy::unnecessary_box_returns,
+    reason = "it goes straight into results, which it would bloat unboxed"
+)]
 fn failed(reason: &str, message: impl Into<String>) -> Failed {
     Box::new(StartFailure {
         reason: reason.to_owned(),

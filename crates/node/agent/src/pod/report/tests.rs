@@ -44,13 +44,13 @@ fn after(reports: Vec<Report>) -> ContainerMemo {
     memo.containers.remove("c").unwrap_or_default()
 }
 
-fn exit(code: i32, at_ms: i64) -> Option<Exit> {
-    Some(Exit {
+fn exit(code: i32, at_ms: i64) -> Exit {
+    Exit {
         code,
         signal: 0,
         oom: false,
         at_ns: at_ms * 1_000_000,
-    })
+    }
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_first_restart_is_at_once_and_the_second_backs_off() {
     };
     let end = || Report::Exited {
         id: id('a'),
-        exit: exit(1, 2000),
+        exit: Some(exit(1, 2000)),
         message: String::new(),
     };
     assert_eq!(after(vec![start(0), end()]).crash_delay_ms, 0);
@@ -128,7 +128,7 @@ fn a_long_life_forgets_the_back_off() {
     };
     let end = |at| Report::Exited {
         id: id('a'),
-        exit: exit(1, at),
+        exit: Some(exit(1, at)),
         message: String::new(),
     };
     assert_eq!(
@@ -145,7 +145,7 @@ fn the_end_before_becomes_the_last_state() {
     };
     let end = Report::Exited {
         id: id('a'),
-        exit: exit(3, 2000),
+        exit: Some(exit(3, 2000)),
         message: "said".into(),
     };
     let known = after(vec![start(0), end, start(1)]);
@@ -200,7 +200,7 @@ fn failed_starts_back_off_and_missing_configuration_is_looked_at_soon() {
 
 #[test]
 fn a_program_that_cannot_run_counts_as_an_attempt() {
-    let ended = Ended::from_exit(id('a'), 0, exit(127, 1000), String::new(), 0);
+    let ended = Ended::from_exit(id('a'), 0, Some(exit(127, 1000)), String::new(), 0);
     let failed = Instance {
         state: InstanceState::Exited(ended),
         ..instance(0)

@@ -22,18 +22,18 @@ fn pod(policy: &str, names: &[&str]) -> Pod {
     }
 }
 
-fn instance(state: InstanceState) -> Option<Instance> {
-    Some(Instance {
+fn instance(state: InstanceState) -> Instance {
+    Instance {
         id: id('a'),
         attempt: 0,
         state,
         image: "i".into(),
         image_id: "sha256:1".into(),
-    })
+    }
 }
 
 fn running() -> ContainerMemo {
-    let current = instance(InstanceState::Running { started_at: 7000 });
+    let current = Some(instance(InstanceState::Running { started_at: 7000 }));
     ContainerMemo {
         current,
         started: true,
@@ -54,7 +54,7 @@ fn ended(code: i32) -> ContainerMemo {
         finished_at: 2000,
     };
     ContainerMemo {
-        current: instance(InstanceState::Exited(ended)),
+        current: Some(instance(InstanceState::Exited(ended))),
         ..ContainerMemo::default()
     }
 }

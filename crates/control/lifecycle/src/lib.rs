@@ -1,0 +1,1 @@
+//! The controllers of object life cycles: namespaces, garbage, service accounts, nodes, events.
