@@ -164,6 +164,7 @@ async fn updates(
     row: Duration,
 ) -> Result<(), BoxError> {
     let (sender, mut results) = mpsc::channel::<Vec<u32>>(writers);
+    let cpu_before = cpu_seconds()?;
     let began = Instant::now();
     for writer in 0..writers {
         let (store, sender) = (Arc::clone(store), sender.clone());
@@ -179,6 +180,7 @@ async fn updates(
         latencies.extend(of_one);
     }
     let elapsed = began.elapsed().as_secs_f64();
+    let cpu = cpu_seconds()? - cpu_before;
     latencies.sort_unstable();
     let at = |part: f64| f64::from(latencies[((latencies.len() - 1) as f64 * part) as usize]);
     print(
@@ -186,6 +188,8 @@ async fn updates(
         latencies.len() as f64 / elapsed,
         "1/s",
     );
+    let name = format!("update, {writers} writers, CPU");
+    print(&name, cpu * 1e6 / latencies.len() as f64, "µs");
     for (name, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
         print(&format!("update, {writers} writers, {name}"), at(part), "µs");
     }
@@ -240,6 +244,18 @@ async fn reads(store: &Arc<EmbeddedStore>) -> Result<(), BoxError> {
         "ms",
     );
     Ok(())
+}
+
+/// Processor time of this process so far, writers and reader included. Linux counts it in hundredths of a second.
+fn cpu_seconds() -> Result<f64, BoxError> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(')').ok_or("no name")?.1;
+    let ticks = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<u32>);
+    Ok(f64::from(ticks.sum::<Result<u32, _>>()?) / 100.0)
 }
 
 fn resident_kb() -> Result<f64, BoxError> {
