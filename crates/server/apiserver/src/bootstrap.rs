@@ -35,7 +35,22 @@ pub(crate) async fn ensure(server: &Server) -> Result<(), Status> {
     let (bound, made) = tokio::join!(reconcile_roles(client, &bindings), try_join_all(others));
     bound?;
     made?;
+    mark_range_ready(server, client).await?;
     refresh_endpoints(server, client).await
+}
+
+/// The default service range is ready as soon as there is a server that hands it out.
+async fn mark_range_ready(server: &Server, client: &Client) -> Result<(), Status> {
+    let ranges = GroupVersionResource::new("networking.k8s.io", "v1", "servicecidrs");
+    let range = client.get(&ranges, "", "kubernetes").await?.tree();
+    if !range.items_at(&["status", "conditions"]).is_empty() {
+        return Ok(());
+    }
+    let status = objects::ready_range(&server.core.clock.timestamp());
+    client
+        .merge_patch(&ranges, "", "kubernetes", "status", &status)
+        .await
+        .map(|_| ())
 }
 
 async fn reconcile_roles(client: &Client, objects: &[BootstrapObject]) -> Result<(), Status> {

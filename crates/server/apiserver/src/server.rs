@@ -61,12 +61,13 @@ pub enum StartError {
 impl Server {
     /// Fills the caches from `store`, creates what every cluster has, and serves in-process from now on.
     ///
-    /// The feed and all that belongs to the server runs in a child of `scope`.
+    /// All that belongs to the server runs in a child of `scope`. A datastore that fails, or caches that can no longer
+    /// follow it, bring `scope` itself down.
     pub async fn start(config: Config, store: Arc<dyn Store>, scope: &Scope) -> Result<Self, StartError> {
         let kinds = Arc::new(Kinds::from_schema());
         let frontier = Arc::new(Frontier::default());
         let authorizer = Arc::new(ClusterAuthorizer::new());
-        let scope = scope.child("apiserver");
+        let (parent, scope) = (scope, scope.child("apiserver"));
         let feed = Feed {
             store: Arc::clone(&store),
             kinds: Arc::clone(&kinds),
@@ -74,10 +75,18 @@ impl Server {
             observers: vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
         };
         let stream = feed.load().await?;
+        // Without either of them nothing can go on: a restart is the recovery.
         let stop = scope.shutdown_requested();
-        scope.spawn_critical("cache-feed", async move {
+        parent.spawn_critical("cache-feed", async move {
             tokio::select! {
                 ended = feed.run(stream) => ended,
+                () = stop => Ok(()),
+            }
+        });
+        let (stop, watched) = (scope.shutdown_requested(), Arc::clone(&store));
+        parent.spawn_critical("datastore", async move {
+            tokio::select! {
+                reason = watched.failed() => Err(reason),
                 () = stop => Ok(()),
             }
         });

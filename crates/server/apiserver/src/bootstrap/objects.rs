@@ -56,6 +56,14 @@ fn service_cidr(config: &Config) -> Value {
     })
 }
 
+/// The status of the default service range.
+pub(super) fn ready_range(now: &str) -> Value {
+    value!({"status": {"conditions": [{
+        "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": (now),
+        "message": "Kubernetes default Service CIDR is ready"
+    }]}})
+}
+
 fn kubernetes_service(config: &Config) -> Value {
     let address = config.service_cidr.first().to_string();
     value!({

@@ -44,7 +44,8 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     (kind.strategy.default)(&mut tree);
     meta::prepare_create(call, &mut tree)?;
     meta::dedup_owners(call, &mut tree);
-    if kind.info.has_status {
+    // A node comes with its status: the agent registers itself in one request.
+    if kind.info.has_status && !kind.is("", "nodes") {
         tree.remove_at(&["status"]);
     }
     (kind.strategy.prepare_create)(&mut tree);
