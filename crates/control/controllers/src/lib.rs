@@ -7,8 +7,9 @@
 //! written back (writes are value trees, deletions and patches). Not here: Jobs, DaemonSets, StatefulSets, volumes,
 //! quotas, disruption budgets, certificates.
 //!
-//! Elsewhere (`crates/control/lifecycle`, written by somebody else): garbage collection, namespaces, service accounts, root CA, cluster-role
-//! aggregation, node life cycle, event expiry. Here: ReplicaSet, Deployment, EndpointSlice, Endpoints and mirroring.
+//! Elsewhere (`crates/control/lifecycle`, written by somebody else): garbage collection, namespace life cycle, cluster-role
+//! aggregation, node life cycle, event expiry. Here: ReplicaSet, Deployment, EndpointSlice, Endpoints and mirroring,
+//! service accounts, root CA.
 //!
 //! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
 
