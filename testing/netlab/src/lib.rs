@@ -28,8 +28,9 @@ use tempfile::TempDir;
 pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The outside's address, the node's default router.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// Packets that nobody answers are given up after this.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// Packets that nobody answers are given up after this: long for a busy machine, and shorter than the second after which
+/// TCP tries again, so that a lost first packet is a failure.
+const PATIENCE: Duration = Duration::from_millis(900);
 
 /// A node with an uplink to an outside that has routes to nothing but the uplink's network.
 pub struct Lab {

@@ -1,5 +1,6 @@
 //! Removing every trace of an instance from the host, with no daemon alive.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::attach;
 use crate::error::{NetworkStartError, PurgeError};
-use crate::host::{self, GATEWAY, IP_FORWARD, Place};
+use crate::host::{self, GATEWAY, IP_FORWARD, Place, ROUTE_PROTOCOL};
 use crate::name::InstanceNames;
 use crate::network;
 use crate::record::{Record, RecordError};
@@ -32,22 +33,26 @@ pub async fn purge(
 fn purge_blocking(names: &InstanceNames, state_dir: &Path, place: &Place) -> Result<(), PurgeError> {
     let mut socket = place.route_socket().map_err(netlink("open a route socket"))?;
     remove_links(&mut socket, names).map_err(netlink("remove the pods' links"))?;
-    let alone = remove_table(place, names).map_err(netlink("remove the pods' table"))?;
+    let Found { lived, alone } = remove_table(place, names).map_err(netlink("remove the pods' table"))?;
     let record = Record::load(state_dir)?;
-    for route in record
+    let recorded = record
         .loopback_routes
         .iter()
-        .filter_map(|range| range.parse::<Ipv4Cidr>().ok())
-    {
-        gone(socket.delete_route(&host::service_route(route, None))).map_err(netlink("remove a route"))?;
+        .filter_map(|range| range.parse::<Ipv4Cidr>().ok());
+    let mut ranges: BTreeSet<Ipv4Cidr> = recorded.collect();
+    if lived && alone {
+        ranges.extend(orphans(&mut socket).map_err(netlink("list routes"))?);
+    }
+    for range in ranges {
+        gone(socket.delete_route(&host::service_route(range, None))).map_err(netlink("remove a route"))?;
     }
     // Another instance on this host may stand on the same settings: the last one puts them back.
     let shared = |address: &Ipv4Addr| *address == GATEWAY && !alone;
-    for address in record
-        .loopback_addresses
-        .iter()
-        .filter(|address| !shared(address))
-    {
+    let mut addresses: BTreeSet<Ipv4Addr> = record.loopback_addresses.iter().copied().collect();
+    if lived {
+        addresses.insert(GATEWAY);
+    }
+    for address in addresses.iter().filter(|address| !shared(address)) {
         gone(socket.delete_address(LOOPBACK_INDEX, *address, 32)).map_err(netlink("remove an address"))?;
     }
     for (setting, value) in record
@@ -71,16 +76,31 @@ fn remove_links(socket: &mut RouteSocket, names: &InstanceNames) -> Result<(), N
     attach::remove_marked(socket, names.removal_group())
 }
 
-/// Tells whether no other instance is on this host.
-fn remove_table(place: &Place, names: &InstanceNames) -> Result<bool, NetlinkError> {
+/// Ranges that some instance led to the loopback device, for when the record was deleted before the purge.
+fn orphans(socket: &mut RouteSocket) -> Result<Vec<Ipv4Cidr>, NetlinkError> {
+    let routes = socket.routes()?.into_iter();
+    let ours = routes.filter(|r| r.link_index == Some(LOOPBACK_INDEX) && r.protocol == ROUTE_PROTOCOL);
+    Ok(ours.map(|route| route.destination).collect())
+}
+
+struct Found {
+    /// The instance was there: what looks like its own is its own, even without a record.
+    lived: bool,
+    /// No other instance is on this host.
+    alone: bool,
+}
+
+fn remove_table(place: &Place, names: &InstanceNames) -> Result<Found, NetlinkError> {
     let mut nft = place.nft_socket()?;
     let tables = nft.tables()?;
-    if tables.contains(&names.pod_table()) {
+    let lived = tables.contains(&names.pod_table());
+    if lived {
         let mut batch = Batch::new();
         batch.delete_table(&names.pod_table());
         gone(nft.commit(batch))?;
     }
-    Ok(!tables.iter().any(|table| names.is_foreign_pod_table(table)))
+    let alone = !tables.iter().any(|table| names.is_foreign_pod_table(table));
+    Ok(Found { lived, alone })
 }
 
 fn gone(removed: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

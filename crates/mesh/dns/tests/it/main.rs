@@ -22,7 +22,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use script::Script;
 
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(900);
 const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
 struct Rig {

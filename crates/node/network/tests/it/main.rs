@@ -270,6 +270,32 @@ async fn purge_leaves_nothing_even_with_the_daemon_dead() {
 }
 
 #[tokio::test]
+async fn purge_finds_what_is_ours_without_the_record() {
+    let lab = Lab::new("lost");
+    let mut route = RouteSocket::open_in(&lab.node).unwrap();
+    let before = (
+        links(&lab.node),
+        route.addresses().unwrap(),
+        route.routes().unwrap(),
+    );
+    let network = lab.start_network().await;
+    let _a = lab.pod(&network, "a").await;
+    drop(network);
+    let empty = tempfile::tempdir().unwrap();
+    purge("lost", empty.path().to_owned(), lab.config.namespace.clone())
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            links(&lab.node),
+            route.addresses().unwrap(),
+            route.routes().unwrap()
+        ),
+        before
+    );
+}
+
+#[tokio::test]
 async fn the_last_of_two_instances_puts_the_shared_settings_back() {
     let lab = Lab::new("one");
     let _one = lab.start_network().await;
