@@ -21,6 +21,8 @@ use crate::record;
 
 /// There in a kernel that knows IPv6.
 const IPV6: &str = "/proc/sys/net/ipv6";
+/// Below this, the kernel keeps a device out of IPv6 altogether and refuses settings about it.
+const IPV6_MTU_MIN: u32 = 1280;
 
 /// Connects pods. Cheap to clone; clones are the same network.
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ impl PodNetwork {
             state: Mutex::new(state),
             host: Mutex::new(host),
             reaper: Mutex::new(reaper),
-            ipv6: Path::new(IPV6).exists(),
+            ipv6: Path::new(IPV6).exists() && mtu_bytes >= IPV6_MTU_MIN,
         };
         Ok(Self {
             inner: Arc::new(inner),
