@@ -157,10 +157,17 @@ fn the_child_of_the_sigkill_test() {
 async fn write_until_killed(directory: &Path) {
     let scope = Scope::root("child");
     let store = Arc::new(EmbeddedStore::open(directory, options(), &scope).unwrap());
+    let (alive, mut all_ended) = tokio::sync::mpsc::channel::<()>(1);
     for writer in 0..WRITERS {
-        scope.spawn("writer", write(writer, Arc::clone(&store)));
+        let (store, alive) = (Arc::clone(&store), alive.clone());
+        scope.spawn("writer", async move {
+            write(writer, store).await;
+            drop(alive);
+        });
     }
-    std::future::pending::<()>().await;
+    drop(alive);
+    // Only when nobody reads any more: the parent was killed itself.
+    all_ended.recv().await;
 }
 
 async fn write(writer: usize, store: Arc<EmbeddedStore>) {
