@@ -25,12 +25,19 @@ $bb mount -t devpts -o mode=600,ptmxmode=666 pts /dev/pts
 $bb mount -t tmpfs shm /dev/shm
 $bb mount -t tmpfs run /run
 $bb mount -t cgroup2 cgroup /sys/fs/cgroup
-$bb insmod /overlay.ko
-$bb ip link set lo up 2>/dev/null
+$bb mkdir -p /sbin /var/lib
+$bb ln -s $bb /sbin/modprobe
+$bb modprobe overlay
+$bb ip link set lo up
+$bb hostname lane
 
 echo "LANE begin: $($bb uname -r), cgroup controllers: $($bb cat /sys/fs/cgroup/cgroup.controllers)"
 export RUST_BACKTRACE=0 TMPDIR=/tmp
 # Four at a time: without an emulated processor for each, more only wait for each other.
 $($bb cat /tests) --test-threads 4 $($bb cat /arguments) 2>&1
-echo "LANE end $?"
+result=$?
+if $bb test -e /product.sh; then
+    $bb sh /product.sh 2>&1 || result=1
+fi
+echo "LANE end $result"
 $bb poweroff -f

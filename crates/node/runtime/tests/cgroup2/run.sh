@@ -1,12 +1,13 @@
 #!/bin/sh
-# Runs the runtime's root tests on cgroup version 2 and on kernel 6.1: what users have and development machines may not.
+# Runs the runtime's root tests, and the product with one pod, on cgroup version 2 and on kernel 6.1: what users have and
+# development machines may not.
 #
 # Boots Debian's cloud kernel under QEMU's software emulation. Packages are downloaded and unpacked into a cache outside
 # the tree; nothing is installed into the machine's own boot. Needs apt, busybox-static and QEMU (installed if missing).
 #
 # usage: run.sh [arguments for the test program, e.g. the name of a test]
-# environment: CLOUDECK_LANE_TESTS, CLOUDECK_LANE_SHIM: programs that are built already; CLOUDECK_CACHE: where to keep
-# the kernel.
+# environment: CLOUDECK_LANE_TESTS, CLOUDECK_LANE_SHIM: programs that are built already; CLOUDECK_LANE_PRODUCT: the
+# product, which is left out without it; CLOUDECK_CACHE: where to keep the kernel.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +28,7 @@ if ! test -e "$cache/kernel/ready"; then
     touch "$cache/kernel/ready"
 fi
 kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
-overlay=$(find "$cache/kernel/lib" -name overlay.ko)
+release=$(basename "$(echo "$cache"/kernel/lib/modules/*)")
 
 # What was built already is told by the caller. The test program knows its shim by an absolute path, so both keep theirs.
 tests=${CLOUDECK_LANE_TESTS:-$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
@@ -38,18 +39,30 @@ root=$(mktemp -d "$cache/root.XXXXXX")
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root/bin" "$root$(dirname "$tests")" "$root$(dirname "$shim")"
 cp /bin/busybox "$root/bin/busybox"
-cp "$overlay" "$root/overlay.ko"
+# The kernel loads what it needs by itself, through modprobe, as on a user's machine.
+modules=lib/modules/$release
+for part in kernel/fs/overlayfs kernel/net kernel/drivers/net kernel/lib kernel/crypto kernel/arch modules.builtin modules.order; do
+    test -e "$cache/kernel/$modules/$part" || continue
+    mkdir -p "$root/$modules/$(dirname $part)"
+    cp -a "$cache/kernel/$modules/$part" "$root/$modules/$part"
+done
+/bin/busybox depmod -b "$root" "$release"
 cp "$tests" "$root$tests"
 cp "$shim" "$root$shim"
 cp "$here/init.sh" "$root/init"
 chmod +x "$root/init"
+if test -n "${CLOUDECK_LANE_PRODUCT:-}"; then
+    cp "$CLOUDECK_LANE_PRODUCT" "$root/bin/cloudeck"
+    cp "$here/product.sh" "$here/pod.yaml" "$root/"
+    "$here/image.sh" "$root/image.tar"
+fi
 printf '%s\n' "$tests" >"$root/tests"
 printf '%s\n' "$@" >"$root/arguments"
 (cd "$root" && find . | /bin/busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$root.gz"
 trap 'rm -rf "$root" "$root.gz"' EXIT
 
 # A machine that hangs is a failure, not a wait for ever.
-timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 1536 -nographic -no-reboot -net none \
+timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 3072 -nographic -no-reboot -net none \
     -kernel "$kernel" -initrd "$root.gz" \
     -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init" </dev/null |
     tr -d '\r' | tee "$cache/console.log" | sed -n '/LANE begin/,/^LANE end/p'
