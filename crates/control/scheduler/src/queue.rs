@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use crate::core::Refusal;
+use crate::decision::Refusal;
 use crate::model::PodInfo;
 use crate::plugins::ClusterEvent;
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
-use crate::core::{Decision, Refusal, schedule};
+use crate::decision::{Decision, Refusal, schedule};
 use crate::model::PodInfo;
 use crate::plugins::{ClusterEvent, Plugin, default_plugins};
 use crate::queue::Queue;
