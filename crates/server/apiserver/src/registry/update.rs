@@ -9,6 +9,7 @@ use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 use super::commit::{self, Expect, Refusal};
 use super::{Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, ownership, subobject};
 use crate::alloc;
+use crate::conversion::Conversion;
 use crate::kinds::Kind;
 
 /// How often a change without a resourceVersion is tried anew when somebody else was faster.
@@ -93,9 +94,12 @@ async fn attempt(
 ) -> Result<Arc<Object>, Refusal> {
     let kind = Arc::clone(call.kind());
     let old = current.tree();
-    let mut shown = old.clone();
-    call.view.conversion.serve(call.view, &mut shown);
-    let mut new = change.apply(call, &shown)?;
+    let view = Arc::clone(call.view);
+    let mut new = if view.conversion == Conversion::Identity {
+        change.apply(call, &old)?
+    } else {
+        change.apply(call, &view.tree(current))?
+    };
     check_versions(call, &new, current)?;
     prepare(call, &kind, &mut new, &old, change.is_apply())?;
     if new == old {

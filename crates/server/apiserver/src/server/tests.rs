@@ -545,3 +545,122 @@ async fn a_namespace_waits_for_its_finalizer() {
         .unwrap();
     assert_eq!(client.get(&namespaces, "", "n").await.unwrap_err().code, 404);
 }
+
+#[tokio::test]
+async fn an_exact_read_sees_the_past_until_the_api_horizon_passes_it() {
+    let server = server().await;
+    let client = server.client(LocalIdentity::api_server());
+    let maps = config_maps();
+    let first = client
+        .create(&maps, "default", &config_map("a", "old"))
+        .await
+        .unwrap();
+    client
+        .merge_patch(&maps, "default", "a", "", &value!({"data": {"k": "new"}}))
+        .await
+        .unwrap();
+    let exact = Params {
+        resource_version: first.revision.to_string(),
+        resource_version_match: "Exact".into(),
+        ..Params::default()
+    };
+    let past = client.list(&maps, "default", exact.clone()).await.unwrap();
+    assert_eq!(past.meta.revision, first.revision);
+    assert_eq!(past.items[0].tree().str_at(&["data", "k"]), Some("old"));
+    server
+        .core
+        .store
+        .compact(server.core.store.revision())
+        .await
+        .unwrap();
+    let gone = client.list(&maps, "default", exact).await.unwrap_err();
+    assert_eq!((gone.code, gone.reason), (410, Reason::Expired));
+}
+
+#[tokio::test]
+async fn parameters_that_contradict_each_other_are_refused() {
+    let client = admin().await;
+    let check = async |params: Params, watch: bool, message: &str| {
+        let answer = if watch {
+            client
+                .watch(Request::watch(&config_maps(), "default").with_params(params))
+                .await
+                .err()
+        } else {
+            client.list(&config_maps(), "default", params).await.err()
+        };
+        assert_eq!(answer.map(|status| status.message).as_deref(), Some(message));
+    };
+    let initial = Params {
+        send_initial_events: Some(true),
+        ..Params::default()
+    };
+    let want = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    check(initial.clone(), true, want).await;
+    let want = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list";
+    check(initial, false, want).await;
+    let matching = Params {
+        resource_version_match: "Exact".into(),
+        ..Params::default()
+    };
+    let want = "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
+    check(matching, false, want).await;
+}
+
+#[tokio::test]
+async fn services_created_at_once_share_nothing_and_a_restart_forgets_nothing() {
+    let scope = Scope::root("test");
+    let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &scope));
+    let start = || {
+        let key = Arc::new(TokenKey::generate().unwrap());
+        let config = Config::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 6443, key);
+        Server::start(
+            config,
+            Arc::clone(&store) as Arc<dyn cloudeck_engine::Store>,
+            &scope,
+        )
+    };
+    let services = GroupVersionResource::new("", "v1", "services");
+    let service = |name: &str, port: i64| {
+        let mut port_of = value!({"port": 80});
+        if port != 0 {
+            port_of.set_at(&["nodePort"], port);
+        }
+        value!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": (name)}, "spec": {
+            "type": "NodePort", "ports": [(port_of)]
+        }})
+    };
+    let client = start().await.unwrap().client(LocalIdentity::api_server());
+    let names: Vec<String> = (0..40).map(|at| format!("s{at}")).collect();
+    let made = names.iter().map(|name| {
+        let (client, services, tree) = (client.clone(), services.clone(), service(name, 0));
+        async move { client.create(&services, "default", &tree).await }
+    });
+    let made = futures_util::future::try_join_all(made).await.unwrap();
+    let mut given: Vec<(String, i64)> = made
+        .iter()
+        .map(|object| {
+            let tree = object.tree();
+            let port = tree.items_at(&["spec", "ports"])[0]
+                .int_at(&["nodePort"])
+                .unwrap();
+            (tree.str_at(&["spec", "clusterIP"]).unwrap().to_owned(), port)
+        })
+        .collect();
+    let taken = given[0].1;
+    given.sort();
+    given.dedup_by(|a, b| a.0 == b.0);
+    given.sort_by_key(|(_, port)| *port);
+    given.dedup_by(|a, b| a.1 == b.1);
+    assert_eq!(given.len(), 40);
+    let client = start().await.unwrap().client(LocalIdentity::api_server());
+    let refused = client
+        .create(&services, "default", &service("late", taken))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.message.ends_with("provided port is already allocated"),
+        "{}",
+        refused.message
+    );
+}
