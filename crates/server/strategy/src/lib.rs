@@ -10,6 +10,7 @@
 use cloudeck_machinery::{Cause, Value};
 use compact_str::CompactString;
 
+mod check;
 mod cluster;
 mod config;
 mod fill;
@@ -18,6 +19,7 @@ mod network;
 mod node;
 mod pod;
 mod rbac;
+mod resource_name;
 mod scaling;
 mod service;
 mod storage;

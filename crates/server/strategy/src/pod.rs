@@ -4,16 +4,21 @@ pub(crate) mod defaults;
 mod prepare;
 mod qos;
 pub(crate) mod row;
+pub(crate) mod validate;
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Cause, Value};
 use compact_str::CompactString;
 
 use crate::Strategy;
+use crate::check::{At, Faults};
 
 pub(crate) const POD: Strategy = Strategy {
     default: defaults::pod,
     prepare_create: prepare::create,
     prepare_update: prepare::update,
+    validate_create: validate::create,
+    validate_update: validate::update,
+    validate_status_update: validate::status_update,
     field_names: &[
         "spec.nodeName",
         "spec.restartPolicy",
@@ -34,10 +39,20 @@ pub(crate) const POD: Strategy = Strategy {
 /// The template kind.
 pub(crate) const POD_TEMPLATE: Strategy = Strategy {
     default: |template| defaults::template(template, "template"),
+    validate_create: |object| template_errors(object),
+    validate_update: |new, _| template_errors(new),
     columns: row::TEMPLATE_COLUMNS,
     row: row::template_cells,
     ..Strategy::GENERIC
 };
+
+fn template_errors(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::default();
+    let none = Value::Null;
+    let template = object.get("template").unwrap_or(&none);
+    validate::template(template, &At::root("template"), &mut faults);
+    faults.into_causes()
+}
 
 fn fields(pod: &Value) -> Box<[(&'static str, CompactString)]> {
     let spec = |key: &str| CompactString::from(pod.str_at(&["spec", key]).unwrap_or_default());
