@@ -1,4 +1,5 @@
-//! Load on the real server over TLS, generator in the same process: `load create|get|patch|list CLIENTS SECONDS`.
+//! Load on the real server over TLS, generator in the same process: `load create|get|patch|list|watch CLIENTS SECONDS`.
+//! `watch` opens as many watches and tells how long a change takes to reach them at 100 changes a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,9 @@ async fn main() -> anyhow::Result<()> {
         .into_iter()
         .map(|task| tokio::runtime::Handle::current().spawn(task))
         .collect();
+    if mode == "watch" {
+        change(&test, until).await?;
+    }
     let mut latencies = Vec::new();
     for handle in handles {
         latencies.extend(handle.await??);
@@ -101,6 +105,7 @@ async fn run(
                 )
                 .await?
             }
+            "watch" => return watch(&mut sender, until, &done).await,
             "list" => send(&mut sender, "GET", PODS, "", Bytes::new()).await?,
             _ => {
                 let patch = format!(r#"{{"metadata":{{"annotations":{{"n":"{count}"}}}}}}"#);
@@ -119,6 +124,63 @@ async fn run(
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(latencies)
+}
+
+/// Times the way of every change from its writer to this watch.
+async fn watch(
+    sender: &mut SendRequest<Full<Bytes>>,
+    until: Instant,
+    done: &AtomicU64,
+) -> anyhow::Result<Vec<Duration>> {
+    let request = http::Request::builder()
+        .uri(format!("{PODS}?watch=1&fieldSelector=metadata.name%3Dpod-0"))
+        .header("host", "x");
+    let mut body = sender
+        .send_request(request.body(Full::new(Bytes::new()))?)
+        .await?
+        .into_body();
+    let mut latencies = Vec::new();
+    loop {
+        let frame = match tokio::time::timeout_at(until.into(), body.frame()).await {
+            Ok(Some(frame)) => frame?,
+            _ => return Ok(latencies),
+        };
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        let now = nanos();
+        let text = String::from_utf8_lossy(data);
+        for (at, mark) in text.match_indices("\"sent-at\":\"") {
+            let digits: String = text[at + mark.len()..]
+                .chars()
+                .take_while(char::is_ascii_digit)
+                .collect();
+            latencies.push(Duration::from_nanos(now.saturating_sub(digits.parse()?) as u64));
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A hundred changes a second.
+async fn change(test: &TestServer, until: Instant) -> anyhow::Result<()> {
+    let pods = cloudeck_machinery::GroupVersionResource::new("", "v1", "pods");
+    let client = test.admin();
+    // Let the watches open first.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    while Instant::now() < until {
+        tick.tick().await;
+        let patch =
+            cloudeck_machinery::value!({"metadata": {"annotations": {"sent-at": (nanos().to_string())}}});
+        client.merge_patch(&pods, "default", "pod-0", "", &patch).await?;
+    }
+    Ok(())
+}
+
+fn nanos() -> u128 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos())
 }
 
 async fn connect(test: &TestServer) -> anyhow::Result<SendRequest<Full<Bytes>>> {

@@ -1,13 +1,14 @@
 //! One open watch: initial objects, then events, bookmarks in between, until its time is over.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_engine::{EventKind, Revision, Store, WatchError, WatchRequest, WatchStream};
 use cloudeck_machinery::{Object, Reason, Status};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::event::EventType;
 use super::{CacheEvent, Frontier, feed};
@@ -61,6 +62,8 @@ pub(crate) struct Watcher {
     history: Option<WatchStream>,
     bookmarks: Option<Instant>,
     deadline: Instant,
+    /// Made once: a timer per event would cost more than the event.
+    timer: Pin<Box<Sleep>>,
     ended: bool,
 }
 
@@ -91,6 +94,7 @@ impl Watcher {
             history: None,
             bookmarks: setup.bookmarks.then(|| now + BOOKMARK_EVERY),
             deadline: now + setup.timeout,
+            timer: Box::pin(tokio::time::sleep_until(now + setup.timeout)),
             ended: false,
         };
         match watcher.kind.cache.events_after(watcher.cursor) {
@@ -215,11 +219,14 @@ impl Watcher {
 
     async fn sleep(&mut self) -> Woken {
         let wake = self.bookmarks.map_or(self.deadline, |due| due.min(self.deadline));
+        if self.timer.deadline() != wake {
+            self.timer.as_mut().reset(wake);
+        }
         tokio::select! {
             biased;
             // The sender lives as long as the kind, which this watcher holds.
             _ = self.changed.changed() => Woken::Changed,
-            () = tokio::time::sleep_until(wake) => if wake == self.deadline { Woken::TimeOver } else { Woken::BookmarkDue },
+            () = &mut self.timer => if wake == self.deadline { Woken::TimeOver } else { Woken::BookmarkDue },
         }
     }
 

@@ -55,11 +55,6 @@ impl Edge {
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
-
-    /// Resolves when the edge is to stop.
-    pub(crate) async fn stopping(&self) {
-        self.scope.shutdown_requested().await;
-    }
 }
 
 /// Runs HTTP/2's tasks in the edge's scope.

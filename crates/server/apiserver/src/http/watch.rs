@@ -1,5 +1,6 @@
 //! Watches as streams of JSON lines; the lines of plain objects are shared by all watchers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -36,6 +37,8 @@ struct Lines {
     form: Form,
     target: ResourceTarget,
     sent: bool,
+    /// Resolves when the edge stops; made once, polled only while there is nothing to send.
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 pub(crate) fn respond(
@@ -53,6 +56,7 @@ pub(crate) fn respond(
         form,
         target,
         sent: false,
+        stop: Box::pin(edge.scope().shutdown_requested()),
     };
     let stream = stream::unfold(lines, |mut lines| async move {
         let chunk = lines.next_chunk().await?;
@@ -64,8 +68,9 @@ pub(crate) fn respond(
 impl Lines {
     async fn next_chunk(&mut self) -> Option<Bytes> {
         let delivery = tokio::select! {
+            biased;
             delivery = self.watcher.next() => delivery?,
-            () = self.edge.stopping() => return None,
+            () = &mut self.stop => return None,
         };
         let first = self.line(delivery);
         let Some(second) = self.watcher.next_ready() else {
