@@ -30,7 +30,6 @@ pub(crate) struct Claims<T> {
 pub(crate) fn claim<T: Facts>(
     claimant: &Claimant<'_>,
     candidates: impl IntoIterator<Item = Arc<T>>,
-    is_deleting: impl Fn(&T) -> bool,
 ) -> Claims<T> {
     let mut claims = Claims {
         owned: Vec::new(),
@@ -44,7 +43,7 @@ pub(crate) fn claim<T: Facts>(
             Some(uid) if uid != claimant.uid => {}
             Some(_) if selected => claims.owned.push(candidate),
             Some(_) if !claimant.deleting => claims.release.push(candidate),
-            None if selected && !claimant.deleting && !is_deleting(&candidate) => {
+            None if selected && !claimant.deleting && !candidate.is_deleting() => {
                 claims.adopt.push(Arc::clone(&candidate));
                 claims.owned.push(candidate);
             }

@@ -149,7 +149,7 @@ impl Inner {
         };
         let mut candidates = self.sets.owned_by(&deployment.object.uid);
         candidates.extend(self.sets.orphans(&key.namespace));
-        let claims = claim(&claimant, candidates, |set| set.deleting);
+        let claims = claim(&claimant, candidates);
         self.claim(&deployment, &claims).await?;
         let has_pods = |uid: &str| self.pods.owned_by(uid).iter().any(|pod| !pod.is_finished());
         let plan = decide::decide(&Observed {

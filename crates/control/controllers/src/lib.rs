@@ -16,8 +16,10 @@
 mod claim;
 mod clock;
 mod deployment;
+mod endpoints;
 mod kinds;
 mod namespace;
+mod pending;
 mod pod;
 mod replicaset;
 mod root_ca;
@@ -35,6 +37,8 @@ use tokio::sync::watch;
 use clock::Clock;
 use deployment::Deployments;
 use deployment::facts::Deployment;
+use endpoints::service::Service;
+use endpoints::{EndpointSlices, LegacyEndpoints, Mirror, Slice};
 use pod::Pod;
 use replicaset::ReplicaSets;
 use replicaset::facts::ReplicaSet;
@@ -93,6 +97,9 @@ pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: 
 struct All {
     replica_sets: ReplicaSets,
     deployments: Deployments,
+    endpoint_slices: EndpointSlices,
+    endpoints: LegacyEndpoints,
+    mirror: Mirror,
     service_accounts: ServiceAccounts,
     root_ca: RootCa,
 }
@@ -121,6 +128,26 @@ impl All {
                 &views.pods,
                 clock.clone(),
             ),
+            endpoint_slices: EndpointSlices::new(
+                client("endpointslice-controller"),
+                &views.services,
+                &views.pods,
+                &views.nodes,
+                &views.endpoint_slices,
+            ),
+            endpoints: LegacyEndpoints::new(
+                client("endpoint-controller"),
+                &views.services,
+                &views.pods,
+                &views.endpoints,
+            ),
+            mirror: Mirror::new(
+                client("endpointslicemirroring-controller"),
+                scope,
+                &views.services,
+                &views.endpoints,
+                &views.endpoint_slices,
+            ),
             service_accounts: ServiceAccounts::new(
                 client("service-account-controller"),
                 &views.namespaces,
@@ -140,11 +167,17 @@ impl All {
         let Self {
             replica_sets,
             deployments,
+            endpoint_slices,
+            endpoints,
+            mirror,
             service_accounts,
             root_ca,
         } = self;
         replica_sets.run(scope);
         deployments.run(scope);
+        endpoint_slices.run(scope);
+        endpoints.run(scope);
+        mirror.run(scope);
         service_accounts.run(scope);
         root_ca.run(scope);
     }
@@ -177,6 +210,10 @@ views! {
     pods: Pod,
     replica_sets: ReplicaSet,
     deployments: Deployment,
+    services: Service,
+    endpoints: Whole,
+    endpoint_slices: Slice,
+    nodes: Whole,
     namespaces: Whole,
     service_accounts: Whole,
     config_maps: Whole,

@@ -73,6 +73,10 @@ impl Facts for Pod {
     fn controller_uid(&self) -> Option<&str> {
         self.owner.as_ref().map(|owner| owner.uid.as_str())
     }
+
+    fn is_deleting(&self) -> bool {
+        self.deleting
+    }
 }
 
 impl Pod {

@@ -2,13 +2,12 @@
 //!
 //! State: ReplicaSets and the pods they own. It creates and deletes pods, adopts and releases them by the selector, and
 //! writes the set's status. It never touches a pod's spec, and it makes or deletes nothing for a set while earlier
-//! writes for it are unseen ([`pending`]). What to do is decided in [`decide`].
+//! writes for it are unseen ([`Pending`]). What to do is decided in [`decide`].
 //!
 //! Source: `pkg/controller/replicaset`.
 
 mod decide;
 pub(crate) mod facts;
-mod pending;
 mod rank;
 
 use std::sync::Arc;
@@ -21,12 +20,12 @@ use futures_util::future::join_all;
 
 use crate::clock::Clock;
 use crate::kinds;
+use crate::pending::{self, Pending};
 use crate::pod::Pod;
 use crate::view::{Update, View};
 use crate::write;
 use decide::{Failure, Observed};
 use facts::ReplicaSet;
-use pending::Pending;
 
 const API_VERSION: &str = "apps/v1";
 const KIND: &str = "ReplicaSet";
@@ -255,7 +254,7 @@ impl Inner {
             .await;
         match outcome {
             Ok(_) => {
-                self.pending.deleted(&set.object.uid, pod);
+                self.pending.deleted(&set.object.uid, &pod.object);
                 self.event(
                     set,
                     EventType::Normal,
@@ -265,7 +264,7 @@ impl Inner {
                 Ok(())
             }
             Err(status) if status.reason == Reason::NotFound => {
-                self.pending.deleted(&set.object.uid, pod);
+                self.pending.deleted(&set.object.uid, &pod.object);
                 Ok(())
             }
             Err(status) => {

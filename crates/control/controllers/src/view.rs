@@ -26,6 +26,11 @@ pub(crate) trait Facts: Send + Sync + Sized + 'static {
     fn controller_uid(&self) -> Option<&str> {
         None
     }
+
+    /// Whether its deletion has begun.
+    fn is_deleting(&self) -> bool {
+        false
+    }
 }
 
 /// An object whole, for controllers that need little of it.

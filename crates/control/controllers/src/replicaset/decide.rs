@@ -62,7 +62,7 @@ pub(crate) fn decide(observed: Observed<'_>) -> Decision {
     };
     let terminating = pods.iter().filter(|pod| counts_as_terminating(set, pod)).count();
     let active = pods.into_iter().filter(|pod| pod.is_active());
-    let claims = claim(&claimant, active, |pod| pod.deleting);
+    let claims = claim(&claimant, active);
     let tally = tally(set, &claims.owned, terminating, now);
     let wanted = usize::try_from(set.replicas).unwrap_or(0);
     let have = claims.owned.len();

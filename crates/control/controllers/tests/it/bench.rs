@@ -54,13 +54,12 @@ impl Bench {
         self.server.stop().await;
     }
 
-    /// Creates out of JSON in the namespace `default`.
+    /// Creates out of JSON, in the namespace `default` where nothing else is said.
     pub(crate) async fn create(&self, resource: &GroupVersionResource, text: &str) -> Arc<Object> {
         let tree = json::parse(text.as_bytes()).unwrap();
-        let namespace = tree
-            .str_at(&["metadata", "namespace"])
-            .unwrap_or("default")
-            .to_owned();
+        let own = tree.str_at(&["metadata", "namespace"]);
+        let is_global = matches!(resource.resource.as_str(), "nodes" | "namespaces");
+        let namespace = own.unwrap_or(if is_global { "" } else { "default" }).to_owned();
         self.admin.create(resource, &namespace, &tree).await.unwrap()
     }
 
@@ -150,7 +149,19 @@ impl Bench {
         self.report(pod, "True").await;
     }
 
+    /// The same for a pod that may be gone meanwhile.
+    pub(crate) async fn make_ready_if_there(&self, pod: &Value) {
+        match self.try_report(pod, "True").await {
+            Err(status) if status.code == 404 => {}
+            outcome => drop(outcome.unwrap()),
+        }
+    }
+
     pub(crate) async fn report(&self, pod: &Value, ready: &str) {
+        self.try_report(pod, ready).await.unwrap();
+    }
+
+    async fn try_report(&self, pod: &Value, ready: &str) -> Result<Arc<Object>, Status> {
         let name = pod.str_at(&["metadata", "name"]).unwrap();
         let number = 1 + name
             .bytes()
@@ -160,35 +171,42 @@ impl Bench {
             "phase": "Running", "podIP": (address.as_str()), "podIPs": [{"ip": (address.as_str())}],
             "conditions": [{"type": "Ready", "status": (ready), "lastTransitionTime": "2020-01-01T00:00:00Z"}]
         }});
-        let outcome = self
-            .admin
+        self.admin
             .merge_patch(&pods(), "default", name, "status", &status)
-            .await;
-        outcome.unwrap();
+            .await
     }
 }
 
-pub(crate) fn pods() -> GroupVersionResource {
-    GroupVersionResource::new("", "v1", "pods")
+macro_rules! resources {
+    ($($name:ident => $group:literal $version:literal $plural:literal),* $(,)?) => {
+        $(
+            pub(crate) fn $name() -> GroupVersionResource {
+                GroupVersionResource::new($group, $version, $plural)
+            }
+        )*
+    };
 }
 
-pub(crate) fn events() -> GroupVersionResource {
-    GroupVersionResource::new("", "v1", "events")
+resources! {
+    pods => "" "v1" "pods",
+    events => "" "v1" "events",
+    services => "" "v1" "services",
+    endpoints => "" "v1" "endpoints",
+    nodes => "" "v1" "nodes",
+    endpoint_slices => "discovery.k8s.io" "v1" "endpointslices",
+    replica_sets => "apps" "v1" "replicasets",
+    deployments => "apps" "v1" "deployments",
 }
 
-pub(crate) fn replica_sets() -> GroupVersionResource {
-    GroupVersionResource::new("apps", "v1", "replicasets")
+pub(crate) fn node(name: &str) -> String {
+    format!(r#"{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{name}"}}}}"#)
 }
 
 pub(crate) fn is_deleting(tree: &Value) -> bool {
     tree.at(&["metadata", "deletionTimestamp"]).is_some()
 }
 
-pub(crate) fn name(tree: &Value) -> &str {
-    tree.str_at(&["metadata", "name"]).unwrap()
-}
-
-/// How many pods are neither finished nor being deleted.
+/// How many pods are not being deleted.
 pub(crate) fn active(pods: &[Value]) -> usize {
     pods.iter().filter(|pod| !is_deleting(pod)).count()
 }

@@ -1,4 +1,6 @@
 //! The controllers against the real API server on the memory store, each under upstream's default role.
 
 mod bench;
+mod deployments;
 mod replica_sets;
+mod services;
