@@ -8,6 +8,14 @@ pub(super) fn number(name: &str) -> Option<u32> {
     entries.find(|(known, _)| *known == name)?.1.parse().ok()
 }
 
+/// Every name.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE
+        .split_ascii_whitespace()
+        .filter_map(|entry| Some(entry.split_once('=')?.0))
+}
+
 #[cfg(target_arch = "x86_64")]
 const TABLE: &str = "\
     read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 \
