@@ -1,10 +1,11 @@
-//! Developer tasks: `cargo xtask test|check|tidy|codegen`.
+//! Developer tasks: `cargo xtask up|test|check|tidy|codegen`.
 
 mod codegen;
 mod codegen_rbac;
 mod test;
 mod tidy;
 mod tools;
+mod up;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,8 +21,9 @@ fn main() -> Result<()> {
         }
         Some("tidy") => tidy::run(&root(), arguments.get(1).is_some_and(|flag| flag == "--update")),
         Some("test") => test::run(&root(), &arguments[1..]),
+        Some("up") => up::run(&root()),
         Some("check") => check(&root()),
-        _ => bail!("usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | check"),
+        _ => bail!("usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | check"),
     }
 }
 
