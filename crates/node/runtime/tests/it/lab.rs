@@ -13,6 +13,9 @@ use cloudeck_task::Scope;
 /// Far longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the names of all directories of these tests begin with; the number of the test process follows.
+const PREFIX: &str = "ckrt-";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Lab {
@@ -25,10 +28,12 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) async fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = tempfile::Builder::new().prefix("ckrt-").tempdir().unwrap();
+        reap_the_dead().await;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let instance = format!("rt-{}-{number}", std::process::id());
         let mut config = RuntimeConfig::new(&instance, dir.path().join("state"));
-        config.run_dir = PathBuf::from(format!("/run/ck{instance}"));
+        config.run_dir = PathBuf::from(format!("/run/{PREFIX}{}-{number}", std::process::id()));
         config.shim_exe = PathBuf::from(env!("CARGO_BIN_EXE_cloudeck-shimhost"));
         make_image(&dir.path().join("image"));
         let scope = Scope::root("test");
@@ -145,6 +150,44 @@ impl Lab {
         })
         .await;
     }
+}
+
+/// Removes what test processes have left that were killed half-way.
+async fn reap_the_dead() {
+    static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    DONE.get_or_init(async || {
+        for (path, rest) in leftovers(Path::new("/run")) {
+            let mut config = RuntimeConfig::new(&format!("rt-{rest}"), "/nowhere");
+            config.run_dir = path;
+            let _ = Runtime::purge(&config, false).await;
+        }
+        for (path, _) in leftovers(&std::env::temp_dir()) {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    })
+    .await;
+}
+
+/// The directories in `dir` whose process is gone, and what their names say after the prefix.
+fn leftovers(dir: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let pid = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !is_alive(pid)) {
+            found.push((entry.path(), rest.to_owned()));
+        }
+    }
+    found
+}
+
+/// A zombie is not: whoever should reap it may take its time.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 impl Drop for Lab {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloudeck_runtime::{ContainerState, OpenError, Runtime, RuntimeEvent, SandboxState};
 
-use crate::lab::{Lab, within};
+use crate::lab::{Lab, is_alive, within};
 
 fn kill(pid: i32) {
     let process = cloudeck_linux::pidfd::open(pid).unwrap();
@@ -14,12 +14,7 @@ fn kill(pid: i32) {
 
 async fn gone(pid: i32) {
     within("the end of a process", async {
-        // A zombie is gone too: who reaps it is not the question here.
-        let alive = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            !stat.is_empty() && !stat.contains(") Z ")
-        };
-        while alive() {
+        while is_alive(pid as u32) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
