@@ -49,12 +49,6 @@ pub async fn start(places: &Places, settings: &Settings, ip: Ipv4Addr, scope: &S
     config.api_horizon = settings.api_horizon();
     config.cluster_domain.clone_from(&settings.cluster_domain);
     config.issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
-    let watched = Arc::clone(&store);
-    // A store that cannot write any more ends the daemon: the next start recovers what is on disk.
-    scope.spawn_critical(
-        "datastore",
-        async move { Err::<(), String>(watched.failed().await) },
-    );
     let server = Server::start(config, store, scope)
         .await
         .context("start the API server")?;
