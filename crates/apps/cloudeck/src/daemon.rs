@@ -44,7 +44,8 @@ pub fn run(places: &Places, up: &Up, lock: FileLock, progress: &mut dyn Progress
         .build();
     let runtime = runtime.context("start the executor")?;
     let outcome = runtime.block_on(serve(places, &settings, progress));
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // What still blocks a thread has nothing to lose: the store is durable at every moment.
+    runtime.shutdown_timeout(Duration::from_millis(100));
     drop(lock);
     outcome
 }
