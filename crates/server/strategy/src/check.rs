@@ -146,8 +146,8 @@ impl Faults {
         self.push(CauseType::NotFound, at, &head, detail);
     }
 
-    pub(crate) fn not_supported(&mut self, at: &At<'_>, value: &str, supported: &[&str]) {
-        let head = format!("Unsupported value: {}", quote(value));
+    pub(crate) fn not_supported<V: Shown + ?Sized>(&mut self, at: &At<'_>, value: &V, supported: &[&str]) {
+        let head = format!("Unsupported value: {}", value.show());
         let list: Vec<String> = supported.iter().map(|one| quote(one)).collect();
         let detail = format!("supported values: {}", list.join(", "));
         self.push(CauseType::NotSupported, at, &head, &detail);
@@ -186,6 +186,12 @@ impl Faults {
         if new != old {
             self.invalid(at, new.unwrap_or(&Value::Null), IMMUTABLE);
         }
+    }
+
+    /// A duplicate, and why it may not be.
+    pub(crate) fn duplicate_because<V: Shown + ?Sized>(&mut self, at: &At<'_>, value: &V, detail: &str) {
+        let head = format!("Duplicate value: {}", value.show());
+        self.push(CauseType::Duplicate, at, &head, detail);
     }
 
     /// The labels of an object or a selector.

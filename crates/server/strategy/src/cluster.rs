@@ -4,6 +4,7 @@ pub(crate) mod event;
 mod event_row;
 mod namespace;
 mod row;
+mod validate;
 
 use cloudeck_machinery::{Value, value};
 use compact_str::CompactString;
@@ -19,6 +20,9 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
         let phase = namespace.str_at(&["status", "phase"]).unwrap_or_default();
         Box::new([("status.phase", CompactString::from(phase))])
     },
+    validate_create: validate::namespace,
+    validate_update: |new, _| validate::namespace(new),
+    validate_status_update: validate::namespace_status,
     columns: row::NAMESPACE,
     row: row::namespace,
     ..Strategy::GENERIC
@@ -33,6 +37,8 @@ pub(crate) const SERVICE_ACCOUNT: Strategy = Strategy {
 };
 
 pub(crate) const LEASE: Strategy = Strategy {
+    validate_create: validate::lease,
+    validate_update: |new, _| validate::lease(new),
     columns: row::LEASE,
     row: row::lease,
     ..Strategy::GENERIC
@@ -40,6 +46,8 @@ pub(crate) const LEASE: Strategy = Strategy {
 
 pub(crate) const PRIORITY_CLASS: Strategy = Strategy {
     default: |class| fill::absent(class, "preemptionPolicy", || "PreemptLowerPriority".into()),
+    validate_create: validate::priority_class,
+    validate_update: validate::priority_class_update,
     columns: row::PRIORITY_CLASS,
     row: row::priority_class,
     ..Strategy::GENERIC

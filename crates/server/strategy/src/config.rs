@@ -1,5 +1,7 @@
 //! ConfigMaps and Secrets.
 
+mod validate;
+
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
@@ -7,6 +9,8 @@ use crate::table::{self, AGE, Column, NAME, TableRow, text};
 use crate::{Strategy, fill};
 
 pub(crate) const CONFIG_MAP: Strategy = Strategy {
+    validate_create: validate::config_map,
+    validate_update: validate::config_map_update,
     columns: CONFIG_MAP_COLUMNS,
     row: config_map_row,
     ..Strategy::GENERIC
@@ -16,6 +20,8 @@ pub(crate) const SECRET: Strategy = Strategy {
     default: |secret| fill::text(secret, "type", "Opaque"),
     field_names: &["type"],
     fields: secret_fields,
+    validate_create: validate::secret,
+    validate_update: validate::secret_update,
     columns: SECRET_COLUMNS,
     row: secret_row,
     ..Strategy::GENERIC

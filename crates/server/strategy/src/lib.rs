@@ -13,6 +13,8 @@ use compact_str::CompactString;
 mod check;
 mod cluster;
 mod config;
+#[cfg(test)]
+mod expect;
 mod fill;
 mod kinds;
 mod network;
@@ -28,6 +30,9 @@ mod workload;
 
 pub use kinds::strategy;
 pub use table::{Column, TableRow};
+
+/// The selectable fields of an object and their values.
+pub type SelectableFields = Box<[(&'static str, CompactString)]>;
 
 /// The rules of one kind.
 pub struct Strategy {
@@ -49,7 +54,7 @@ pub struct Strategy {
     /// Selectable fields beyond metadata.name and metadata.namespace: names in the order of [`Strategy::fields`].
     pub field_names: &'static [&'static str],
     /// Values of the selectable fields.
-    pub fields: fn(&Value) -> Box<[(&'static str, CompactString)]>,
+    pub fields: fn(&Value) -> SelectableFields,
     /// Columns of `kubectl get`, upstream's; empty means Name and Age.
     pub columns: &'static [Column],
     /// The cells of one row.

@@ -3,8 +3,11 @@
 pub(crate) mod endpoints;
 mod row;
 pub(crate) mod slice;
+mod validate;
 
 use cloudeck_machinery::{Value, value};
+
+pub(crate) use validate::endpoint_ip;
 
 use crate::{Strategy, fill};
 

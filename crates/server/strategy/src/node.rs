@@ -1,6 +1,7 @@
 //! Nodes.
 
 mod row;
+mod validate;
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
@@ -23,6 +24,9 @@ pub(crate) const NODE: Strategy = Strategy {
         let flag = if flag { "true" } else { "false" };
         Box::new([("spec.unschedulable", CompactString::const_new(flag))])
     },
+    validate_create: validate::create,
+    validate_update: validate::update,
+    validate_status_update: validate::status_update,
     columns: row::COLUMNS,
     row: row::cells,
     ..Strategy::GENERIC

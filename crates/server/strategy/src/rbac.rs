@@ -1,5 +1,7 @@
 //! Roles and their bindings.
 
+mod validate;
+
 use cloudeck_machinery::Value;
 
 use crate::table::{self, AGE, Column, NAME, TableRow, text, wide};
@@ -7,12 +9,22 @@ use crate::{Strategy, fill};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-pub(crate) const ROLE: Strategy = Strategy::GENERIC;
+pub(crate) const ROLE: Strategy = Strategy {
+    validate_create: validate::role,
+    validate_update: |new, _| validate::role(new),
+    ..Strategy::GENERIC
+};
 
-pub(crate) const CLUSTER_ROLE: Strategy = Strategy::GENERIC;
+pub(crate) const CLUSTER_ROLE: Strategy = Strategy {
+    validate_create: validate::cluster_role,
+    validate_update: |new, _| validate::cluster_role(new),
+    ..Strategy::GENERIC
+};
 
 pub(crate) const ROLE_BINDING: Strategy = Strategy {
     default: binding_defaults,
+    validate_create: validate::role_binding,
+    validate_update: validate::role_binding_update,
     columns: BINDING_COLUMNS,
     row: binding_row,
     ..Strategy::GENERIC
@@ -20,6 +32,8 @@ pub(crate) const ROLE_BINDING: Strategy = Strategy {
 
 pub(crate) const CLUSTER_ROLE_BINDING: Strategy = Strategy {
     default: binding_defaults,
+    validate_create: validate::cluster_role_binding,
+    validate_update: validate::cluster_role_binding_update,
     columns: BINDING_COLUMNS,
     row: binding_row,
     ..Strategy::GENERIC

@@ -2,6 +2,7 @@
 
 mod defaults;
 pub(crate) mod row;
+mod validate;
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
@@ -11,6 +12,9 @@ use crate::Strategy;
 pub(crate) const SERVICE: Strategy = Strategy {
     default: defaults::service,
     prepare_update: defaults::drop_unneeded,
+    validate_create: validate::create,
+    validate_update: validate::update,
+    validate_status_update: validate::status_update,
     field_names: &["spec.clusterIP", "spec.type"],
     fields,
     columns: row::COLUMNS,

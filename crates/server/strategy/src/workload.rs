@@ -2,6 +2,7 @@
 
 mod defaults;
 mod row;
+mod validate;
 
 use compact_str::ToCompactString;
 
@@ -10,6 +11,9 @@ use crate::Strategy;
 pub(crate) const DEPLOYMENT: Strategy = Strategy {
     default: defaults::deployment,
     prepare_update: defaults::annotations_raise_generation,
+    validate_create: validate::deployment,
+    validate_update: validate::deployment_update,
+    validate_status_update: validate::deployment_status,
     columns: row::DEPLOYMENT,
     row: row::deployment,
     ..Strategy::GENERIC
@@ -17,6 +21,9 @@ pub(crate) const DEPLOYMENT: Strategy = Strategy {
 
 pub(crate) const REPLICA_SET: Strategy = Strategy {
     default: defaults::replica_set,
+    validate_create: validate::replica_set,
+    validate_update: validate::replica_set_update,
+    validate_status_update: validate::replica_set_status,
     columns: row::REPLICAS,
     row: row::replica_set,
     ..Strategy::GENERIC
@@ -24,6 +31,8 @@ pub(crate) const REPLICA_SET: Strategy = Strategy {
 
 pub(crate) const STATEFUL_SET: Strategy = Strategy {
     default: defaults::stateful_set,
+    validate_create: validate::template_only,
+    validate_update: |new, _| validate::template_only(new),
     columns: row::STATEFUL_SET,
     row: row::stateful_set,
     ..Strategy::GENERIC
@@ -33,6 +42,8 @@ pub(crate) const DAEMON_SET: Strategy = Strategy {
     default: defaults::daemon_set,
     prepare_create: defaults::first_template_generation,
     prepare_update: defaults::raise_template_generation,
+    validate_create: validate::template_only,
+    validate_update: |new, _| validate::template_only(new),
     columns: row::DAEMON_SET,
     row: row::daemon_set,
     ..Strategy::GENERIC
@@ -45,6 +56,8 @@ pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
         let replicas = controller.int_at(&["status", "replicas"]).unwrap_or(0);
         Box::new([("status.replicas", replicas.to_compact_string())])
     },
+    validate_create: validate::replication_controller,
+    validate_update: |new, _| validate::replication_controller(new),
     columns: row::REPLICAS,
     row: row::replication_controller,
     ..Strategy::GENERIC
@@ -64,6 +77,8 @@ pub(crate) const JOB: Strategy = Strategy {
         let succeeded = job.int_at(&["status", "succeeded"]).unwrap_or(0);
         Box::new([("status.successful", succeeded.to_compact_string())])
     },
+    validate_create: validate::template_only,
+    validate_update: |new, _| validate::template_only(new),
     columns: row::JOB,
     row: row::job,
     ..Strategy::GENERIC

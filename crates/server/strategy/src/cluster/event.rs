@@ -3,7 +3,7 @@
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
-use super::event_row;
+use super::{event_row, validate};
 use crate::Strategy;
 
 pub(crate) const EVENT: Strategy = Strategy {
@@ -21,6 +21,8 @@ pub(crate) const EVENT: Strategy = Strategy {
         "type",
     ],
     fields,
+    validate_create: validate::event,
+    validate_update: |new, _| validate::event(new),
     columns: event_row::COLUMNS,
     row: event_row::cells,
     ..Strategy::GENERIC

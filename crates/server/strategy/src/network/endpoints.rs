@@ -2,11 +2,13 @@
 
 use cloudeck_machinery::Value;
 
-use super::row;
+use super::{row, validate};
 use crate::{Strategy, fill};
 
 pub(crate) const ENDPOINTS: Strategy = Strategy {
     default: defaults,
+    validate_create: validate::endpoints,
+    validate_update: validate::endpoints_update,
     columns: row::ENDPOINTS,
     row: row::endpoints,
     ..Strategy::GENERIC

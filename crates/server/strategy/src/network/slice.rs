@@ -2,7 +2,7 @@
 
 use cloudeck_machinery::Value;
 
-use super::row;
+use super::{row, validate};
 use crate::{Strategy, fill};
 
 pub(crate) const ENDPOINT_SLICE: Strategy = Strategy {
@@ -12,6 +12,8 @@ pub(crate) const ENDPOINT_SLICE: Strategy = Strategy {
         drop_topology(new, Some(old));
         labels_raise_generation(new, old);
     },
+    validate_create: validate::slice,
+    validate_update: validate::slice_update,
     columns: row::SLICE,
     row: row::slice,
     ..Strategy::GENERIC

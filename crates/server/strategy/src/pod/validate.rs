@@ -20,6 +20,9 @@ use cloudeck_machinery::{Cause, Value};
 
 use crate::check::{At, Faults, list, text};
 
+pub(crate) use probes::port as port_number_or_name;
+pub(crate) use resources::quantity;
+pub(crate) use scheduling::EFFECTS;
 pub(super) use status::status_update;
 pub(super) use update::update;
 

@@ -139,7 +139,7 @@ fn dns(spec: &Value, at: &At<'_>, faults: &mut Faults) {
     }
     for (i, server) in servers.iter().filter_map(Value::as_str).enumerate() {
         let path = at.field("nameservers");
-        faults.all_invalid(&path.index(i), server, names::ip(server));
+        faults.all_invalid(&path.index(i), server, names::ip_legacy(server));
     }
     let searches: Vec<&str> = list(config, "searches")
         .iter()
@@ -188,10 +188,10 @@ fn gates(spec: &Value, at: &At<'_>, faults: &mut Faults) {
 }
 
 fn host_users(spec: &Value, context: &Context<'_>, at: &At<'_>, faults: &mut Faults) {
+    const WHY: &str = "when `hostUsers` is false";
     if context.host_users {
         return;
     }
-    const WHY: &str = "when `hostUsers` is false";
     for (field, shown) in [
         ("hostNetwork", "hostNetwork"),
         ("hostPID", "HostPID"),
@@ -261,7 +261,7 @@ fn rest(spec: &Value, at: &At<'_>, faults: &mut Faults) {
         let at = at.field("hostAliases");
         let at = at.index(i);
         let ip = text(alias, "ip");
-        faults.all_invalid(&at.field("ip"), ip, names::ip(ip));
+        faults.all_invalid(&at.field("ip"), ip, names::ip_legacy(ip));
         for (j, name) in list(alias, "hostnames")
             .iter()
             .filter_map(Value::as_str)

@@ -155,7 +155,7 @@ fn list_of_addresses(new: &Value, old: &Value, field: &str, faults: &mut Faults)
         .filter(|(_, entry)| !before.contains(entry))
     {
         let ip = text(entry, "ip");
-        faults.all_invalid(&at.index(i), ip, names::ip(ip));
+        faults.all_invalid(&at.index(i), ip, names::ip_legacy(ip));
     }
     let six = all.iter().filter(|entry| text(entry, "ip").contains(':')).count();
     if all.len() > 2 || (all.len() == 2 && six != 1) {
