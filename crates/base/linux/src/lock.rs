@@ -43,7 +43,9 @@ pub fn holders(path: impl AsRef<Path>) -> io::Result<Vec<i32>> {
     let holder = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let same = words.get(5)?.rsplit(':').next()?.parse::<u64>().ok()? == inode;
-        (words.get(1) == Some(&"FLOCK") && same).then(|| words.get(4)?.parse::<i32>().ok()).flatten()
+        (words.get(1) == Some(&"FLOCK") && same)
+            .then(|| words.get(4)?.parse::<i32>().ok())
+            .flatten()
     };
     Ok(text.lines().filter_map(holder).filter(|pid| *pid > 0).collect())
 }

@@ -12,6 +12,7 @@ use cloudeck_linux::scm;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Membership;
 use crate::config::User;
 use crate::error::StartError;
 use crate::status::{ContainerId, ContainerState, Exit, SandboxId};
@@ -31,9 +32,7 @@ pub(crate) enum Operation {
     /// → `State`.
     State,
     /// Sets up the container whose directory is there. → `Pid`.
-    Create {
-        container: ContainerId,
-    },
+    Create(CreateSpec),
     /// Lets it exec. → `Started`.
     Start {
         container: ContainerId,
@@ -57,6 +56,17 @@ pub(crate) enum Operation {
     Stop,
     /// The shim ends. → `Done`.
     Quit,
+}
+
+/// As much of a container's configuration as the shim itself needs. The rest, which may be long, is read from its file by
+/// the container's process alone: the shim stays small.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CreateSpec {
+    pub(crate) container: ContainerId,
+    pub(crate) tty: bool,
+    pub(crate) stdin: bool,
+    pub(crate) log_path: Option<PathBuf>,
+    pub(crate) membership: Membership,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

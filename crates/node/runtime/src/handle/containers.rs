@@ -10,7 +10,7 @@ use crate::capability;
 use crate::cgroup::devices::{DeviceRule, USUAL};
 use crate::config::{ContainerConfig, Resources};
 use crate::error::RequestError;
-use crate::protocol::{Failure, Operation, Outcome};
+use crate::protocol::{CreateSpec, Failure, Operation, Outcome};
 use crate::spec::{self, ContainerSpec, VERSION};
 use crate::status::{ContainerId, ContainerState, RuntimeEvent, SandboxId, SandboxState, Stats};
 
@@ -38,14 +38,14 @@ impl Runtime {
         let (inner, owner) = (Arc::clone(&self.inner), Arc::clone(&sandbox));
         let spec = blocking(move || prepare(&inner, &owner, config)).await?;
         let id = spec.id.clone();
-        let created = self
-            .ask(
-                &sandbox,
-                Operation::Create {
-                    container: id.clone(),
-                },
-            )
-            .await;
+        let create = CreateSpec {
+            container: id.clone(),
+            tty: spec.config.tty,
+            stdin: spec.config.stdin,
+            log_path: spec.config.log_path.clone(),
+            membership: spec.membership.clone(),
+        };
+        let created = self.ask(&sandbox, Operation::Create(create)).await;
         match created {
             Ok(Outcome::Pid { pid, degraded }) => {
                 sandbox.add(spec, pid, degraded);

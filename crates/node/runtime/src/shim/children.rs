@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use cloudeck_linux::process::Ended;
-use cloudeck_linux::{fd, pidfd};
+use cloudeck_linux::{fd, pidfd, process};
 
 use super::{Shim, log};
 use crate::cgroup::{Membership, oom_kills};
@@ -278,6 +278,8 @@ impl Shim {
         for waiter in waiters {
             self.reply(waiter, Outcome::Done, Vec::new());
         }
+        // What its output has needed.
+        process::trim_heap();
     }
 
     fn on_exec_end(&mut self, ended: Ended) {

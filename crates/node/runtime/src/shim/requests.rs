@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use cloudeck_linux::{clone, fd, ns, pidfd, process, scm};
 
@@ -12,23 +11,9 @@ use super::{Shim, log};
 use crate::config::PidMode;
 use crate::init::{self, Birth};
 use crate::protocol::{
-    ContainerReport, ExecSpec, Failure, FromShim, Operation, Outcome, Request, send_packet,
+    ContainerReport, CreateSpec, ExecSpec, Failure, FromShim, Operation, Outcome, Request, send_packet,
 };
 use crate::status::{ContainerId, ContainerState};
-
-/// As much of `container.json` as the shim itself needs.
-#[derive(serde::Deserialize)]
-struct Brief {
-    config: BriefConfig,
-    membership: crate::cgroup::Membership,
-}
-
-#[derive(serde::Deserialize)]
-struct BriefConfig {
-    tty: bool,
-    stdin: bool,
-    log_path: Option<PathBuf>,
-}
 
 fn refused(what: &str, error: &io::Error) -> Failure {
     Failure::Refused(format!("{what}: {error}"))
@@ -42,7 +27,7 @@ impl Shim {
         };
         let result = match request.operation {
             Operation::State => Ok(Some(self.state())),
-            Operation::Create { container } => self.create(waiter, container),
+            Operation::Create(spec) => self.create(waiter, spec),
             Operation::Start { container } => self.start_container(waiter, &container),
             Operation::Kill { container, signal } => self.kill(&container, signal),
             Operation::Remove { container } => Ok(self.remove(waiter, &container)),
@@ -102,17 +87,22 @@ impl Shim {
         found.ok_or_else(|| Failure::State(format!("no container {id}")))
     }
 
-    fn create(&mut self, waiter: Waiter, id: ContainerId) -> Result<Option<Outcome>, Failure> {
-        if self.containers.iter().any(|container| container.id == id) {
-            return Err(Failure::State(format!("container {id} is there already")));
+    fn create(&mut self, waiter: Waiter, spec: CreateSpec) -> Result<Option<Outcome>, Failure> {
+        if self
+            .containers
+            .iter()
+            .any(|container| container.id == spec.container)
+        {
+            return Err(Failure::State(format!(
+                "container {} is there already",
+                spec.container
+            )));
         }
-        let dir = crate::spec::container_dir(&self.dir, id.as_str());
-        let brief: Brief = crate::spec::read(&dir.join(crate::spec::CONTAINER_FILE))
-            .map_err(|error| refused("read container.json", &error))?;
-        let log = brief.config.log_path.as_deref().map(log::open).transpose();
+        let dir = crate::spec::container_dir(&self.dir, spec.container.as_str());
+        let log = spec.log_path.as_deref().map(log::open).transpose();
         let log = log.map_err(|error| refused("open the log", &error))?;
         let (sync, theirs) = scm::packet_pair().map_err(|error| refused("make a socket", &error))?;
-        let pipes = Pipes::new(&brief.config).map_err(|error| refused("make pipes", &error))?;
+        let pipes = Pipes::new(&spec).map_err(|error| refused("make pipes", &error))?;
         let infra = self
             .infra
             .as_ref()
@@ -127,21 +117,21 @@ impl Shim {
         };
         let namespace = shares_pids.then(|| infra.pidfd.as_fd());
         let flags = init::clone_flags(&self.spec);
-        let born = self.fork(namespace, flags, &brief.membership, || init::container(&birth))?;
+        let born = self.fork(namespace, flags, &spec.membership, || init::container(&birth))?;
         let (streams, stdin) = pipes.ours;
         fd::set_nonblocking(&sync).map_err(|error| refused("set up a socket", &error))?;
         let key = self.next_key;
         self.next_key += 1;
         self.containers.push(Container {
             key,
-            id,
+            id: spec.container,
             pid: born.0,
             pidfd: born.1,
             phase: Phase::SettingUp(waiter),
             sync: Some(sync),
             started_at_ns: 0,
             degraded: Vec::new(),
-            membership: brief.membership,
+            membership: spec.membership,
             streams,
             _stdin: stdin,
             log,
@@ -302,7 +292,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(config: &BriefConfig) -> io::Result<Self> {
+    fn new(config: &CreateSpec) -> io::Result<Self> {
         if config.tty {
             return Ok(Self {
                 theirs: None,

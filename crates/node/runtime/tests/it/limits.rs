@@ -195,3 +195,35 @@ async fn a_fork_bomb_on_the_machines_pids_does_not_outlive_its_shim() {
     }
     lab.runtime().remove_pod_sandbox(&status.id).await.unwrap();
 }
+
+/// The memory that is a process's own, in kB.
+fn private_kb(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"))
+        .unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn shim_and_infra_stay_small_whatever_goes_through_them() {
+    let lab = Lab::new().await;
+    let status = lab.runtime().run_pod_sandbox(Lab::pod()).await.unwrap();
+    // Much configuration, many lines, long lines, many containers.
+    for round in 0..6 {
+        let mut config = lab.shell("seq 1 20000; head -c 300000 /dev/zero | tr '\\0' x; echo");
+        config.env = (0..8)
+            .map(|number| format!("LARGE{number}={}", "x".repeat(60_000)))
+            .collect();
+        let (text, ended) = lab.run_in(&status.id, config).await;
+        assert_eq!(ended.exit.unwrap().code, 0);
+        assert!(text.len() > 400_000, "round {round}: {}", text.len());
+        lab.runtime().remove_container(&ended.id).await.unwrap();
+    }
+    let running = lab.start(&status.id, lab.shell("echo up; sleep 1000")).await;
+    lab.wrote(&running, "up").await;
+    let (shim, infra) = (private_kb(status.shim_pid), private_kb(status.infra_pid));
+    println!("shim {shim} kB, infra {infra} kB");
+    assert!(shim + infra <= 300, "shim {shim} kB, infra {infra} kB");
+}
