@@ -9,7 +9,7 @@
 //! # The way of a container
 //!
 //! [`Runtime::create_container`] writes its configuration into the state directory, makes the cgroup and asks the shim.
-//! The shim forks; the child ([`init`]) enters the namespaces, builds the root, drops what it must not have, and waits.
+//! The shim forks; the child (`init`) enters the namespaces, builds the root, drops what it must not have, and waits.
 //! [`Runtime::start_container`] lets it `exec`. What ends is reaped by the shim, written down durably, then reported.
 //!
 //! # Absences
@@ -18,7 +18,7 @@
 //! sets up the network namespace that [`SandboxStatus::netns`] names (only its `lo` is up). Runs no other program. The
 //! shim half uses neither tokio nor tracing nor threads, and never allocates in proportion to what containers write.
 //!
-//! Start reading at [`Runtime`]; then [`shim`] for the other side of the socket, and [`init`] for what a container is.
+//! Start reading at [`Runtime`]; then `shim` for the other side of the socket, and `init` for what a container is.
 #![allow(
     unsafe_code,
     reason = "forks, and what only the calling thread of a process may do"
