@@ -7,6 +7,7 @@
 pub(crate) mod event;
 pub(crate) mod feed;
 pub(crate) mod frontier;
+pub(crate) mod pending;
 pub(crate) mod splice;
 pub(crate) mod watcher;
 

@@ -16,6 +16,7 @@ use cloudeck_task::Scope;
 
 use crate::cache::Frontier;
 use crate::cache::feed::{Feed, FeedError, Observer};
+use crate::cache::pending::Pending;
 use crate::cache::watcher::Watcher;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) frontier: Arc<Frontier>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) authorizer: Arc<ClusterAuthorizer>,
     pub(crate) tokens: Arc<TokenIssuer>,
     pub(crate) clock: Clock,
@@ -66,12 +68,14 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>, scope: &Scope) -> Result<Self, StartError> {
         let kinds = Arc::new(Kinds::from_schema());
         let frontier = Arc::new(Frontier::default());
+        let pending = Arc::new(Pending::default());
         let authorizer = Arc::new(ClusterAuthorizer::new());
         let (parent, scope) = (scope, scope.child("apiserver"));
         let feed = Feed {
             store: Arc::clone(&store),
             kinds: Arc::clone(&kinds),
             frontier: Arc::clone(&frontier),
+            pending: Arc::clone(&pending),
             observers: vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
         };
         let stream = feed.load().await?;
@@ -106,6 +110,7 @@ impl Server {
             store,
             kinds,
             frontier,
+            pending,
             authorizer,
             clock,
             ids: Ids::new(),

@@ -8,6 +8,7 @@ use cloudeck_engine::{
 };
 use cloudeck_machinery::{Object, Value, json};
 
+use super::pending::Pending;
 use super::{CacheEvent, Frontier, splice};
 use crate::kinds::{Kind, Kinds};
 
@@ -39,6 +40,7 @@ pub(crate) struct Feed {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) frontier: Arc<Frontier>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
 
@@ -148,7 +150,10 @@ impl Feed {
         let prev = kind.cache.get(namespace, name);
         Ok(match event.kind {
             EventKind::Put => {
-                let (object, tree) = build_with_tree(kind, &event.kv)?;
+                let (object, tree) = match self.pending.take(&event.kv.key, &event.kv.value) {
+                    Some(tree) => (build_of(kind, &event.kv, &tree)?, tree),
+                    None => build_with_tree(kind, &event.kv)?,
+                };
                 self.tell(kind, &object, Some(&tree));
                 Some(CacheEvent::put(revision.get(), Arc::new(object), prev))
             }
@@ -172,11 +177,22 @@ pub(crate) fn build(kind: &Kind, kv: &KeyValue) -> Result<Object, FeedError> {
 }
 
 fn build_with_tree(kind: &Kind, kv: &KeyValue) -> Result<(Object, Value), FeedError> {
-    let not_an_object = || FeedError::NotAnObject {
+    let tree = json::parse(&kv.value).map_err(|_| not_an_object(kv))?;
+    let object = build_of(kind, kv, &tree)?;
+    Ok((object, tree))
+}
+
+/// As [`build`], with the tree of the value at hand.
+fn build_of(kind: &Kind, kv: &KeyValue, tree: &Value) -> Result<Object, FeedError> {
+    let revision = kv.mod_revision.get();
+    let json = splice::with_revision(&kv.value, revision).ok_or_else(|| not_an_object(kv))?;
+    let mut object = Object::from_parts(json, tree, (kind.strategy.fields)(tree));
+    object.revision = revision;
+    Ok(object)
+}
+
+fn not_an_object(kv: &KeyValue) -> FeedError {
+    FeedError::NotAnObject {
         key: String::from_utf8_lossy(&kv.key).into_owned(),
-    };
-    let json = splice::with_revision(&kv.value, kv.mod_revision.get()).ok_or_else(not_an_object)?;
-    let tree = json::parse(&json).map_err(|_| not_an_object())?;
-    let fields = (kind.strategy.fields)(&tree);
-    Ok((Object::from_parts(json, &tree, fields), tree))
+    }
 }

@@ -171,7 +171,7 @@ async fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> R
         warnings: Vec::new(),
     };
     admit::mutate(&mut call, Operation::Connect, &mut Value::Null, None).await?;
-    admit::validate(&mut call, Operation::Connect, &Value::Null, None)
+    admit::validate(&mut call, Operation::Connect, &mut Value::Null, None)
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {

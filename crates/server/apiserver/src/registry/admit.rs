@@ -45,19 +45,24 @@ fn try_mutate(
     })
 }
 
-/// Lets the plug-ins refuse.
+/// Lets the plug-ins refuse; `new` is as before afterwards.
 pub(crate) fn validate(
     call: &mut Call<'_>,
     operation: Operation,
-    new: &Value,
+    new: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let remarks = with_context(call, |context| {
-        let name = new.str_at(&["metadata", "name"]).unwrap_or(&call.request.name);
-        let request = request(call, operation, name, new.clone(), old);
-        cloudeck_admission::validate(&request, context)
-    })?;
-    for warning in remarks.warnings {
+    let outcome = with_context(call, |context| {
+        let name = new
+            .str_at(&["metadata", "name"])
+            .unwrap_or(&call.request.name)
+            .to_owned();
+        let request = request(call, operation, &name, std::mem::take(new), old);
+        let outcome = cloudeck_admission::validate(&request, context);
+        *new = request.object;
+        outcome
+    });
+    for warning in outcome?.warnings {
         call.warn(warning);
     }
     Ok(())

@@ -39,7 +39,7 @@ pub(crate) fn encode(kind: &Kind, tree: &mut Value) -> Bytes {
     bytes.into()
 }
 
-/// Writes the object, together with what `base` holds, and returns it as readers now see it.
+/// Writes the object, together with what `base` holds, and returns it as readers now see it. Takes the tree.
 pub(crate) async fn put(
     core: &Core,
     kind: &Kind,
@@ -51,7 +51,9 @@ pub(crate) async fn put(
     let store_key = Bytes::from(kind.key(&key.namespace, &key.name));
     let value = encode(kind, tree);
     let txn = expecting(base, &store_key, expect).put(store_key.clone(), value.clone());
+    let offer = core.pending.offer(&store_key, &value, std::mem::take(tree));
     let revision = run(core, txn).await?;
+    drop(offer);
     if let Some(object) = kind.cache.get(&key.namespace, &key.name)
         && object.revision == revision.get()
     {

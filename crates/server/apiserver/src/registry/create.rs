@@ -71,7 +71,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
         call.warn(warning);
     }
     super::grants::check(call, &tree, None)?;
-    admit::validate(call, Operation::Create, &tree, None)?;
+    admit::validate(call, Operation::Create, &mut tree, None)?;
     let key = ObjectKey::new(&call.request.namespace, &name);
     if call.is_dry_run() {
         return match kind.cache.get(&key.namespace, &key.name) {

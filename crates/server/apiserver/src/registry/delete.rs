@@ -101,7 +101,7 @@ async fn attempt(
     let old = current.tree();
     let mut new = old.clone();
     admit::mutate(call, Operation::Delete, &mut Value::Null, Some(&old)).await?;
-    admit::validate(call, Operation::Delete, &Value::Null, Some(&old))?;
+    admit::validate(call, Operation::Delete, &mut Value::Null, Some(&old))?;
     options.set_finalizers(&kind, &mut new);
     let grace = grace_seconds(&kind, &old, options.grace_seconds);
     mark(call, &mut new, grace);

@@ -206,7 +206,9 @@ async fn check(
     } else {
         alloc::claim(call, new, Some(old))?
     };
-    create::normalise(kind, new)?;
+    if alloc::chooses(kind) || kind.is("", "pods") && !status_only {
+        create::normalise(kind, new)?;
+    }
     let mut causes = metadata_rules::check_update(kind, new, old);
     match call.request.subresource.as_str() {
         "status" => causes.extend((kind.strategy.validate_status_update)(new, old)),

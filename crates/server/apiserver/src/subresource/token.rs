@@ -8,8 +8,8 @@ use super::{body, reply};
 use crate::registry::{Call, admit};
 
 pub(super) fn issue(call: &mut Call<'_>) -> Result<Response, Status> {
-    let (request, ty) = body(call, "authentication.k8s.io/v1", "TokenRequest")?;
-    admit::validate(call, Operation::Create, &request, None)?;
+    let (mut request, ty) = body(call, "authentication.k8s.io/v1", "TokenRequest")?;
+    admit::validate(call, Operation::Create, &mut request, None)?;
     let (core, namespace, name) = (call.core, &call.request.namespace, &call.request.name);
     let answer = core
         .tokens
