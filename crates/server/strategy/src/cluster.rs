@@ -31,6 +31,7 @@ pub(crate) const NAMESPACE: Strategy = Strategy {
 pub(crate) const SERVICE_ACCOUNT: Strategy = Strategy {
     prepare_create: keep_secret_names,
     prepare_update: |new, _| keep_secret_names(new),
+    warnings: account_warnings,
     columns: row::NAME_AND_AGE,
     row: row::name_and_age,
     ..Strategy::GENERIC
@@ -70,4 +71,14 @@ fn keep_secret_names(account: &mut Value) {
         let name = secret.str_at(&["name"]).unwrap_or_default();
         *secret = value!({"name": (name)});
     }
+}
+
+fn account_warnings(account: &Value) -> Vec<String> {
+    const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+    let stored = account.at(&["metadata", "resourceVersion"]).is_some();
+    if stored || account.at(&["metadata", "annotations", ENFORCE]).is_none() {
+        return Vec::new();
+    }
+    let why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+    vec![format!("metadata.annotations[{ENFORCE}]: {why}")]
 }

@@ -77,3 +77,6 @@ impl Strategy {
         row: table::name_and_age,
     };
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 mod row;
 mod validate;
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Value, names};
 use compact_str::CompactString;
 
 use crate::{Strategy, fill};
@@ -18,6 +18,7 @@ pub(crate) const NODE: Strategy = Strategy {
             new.remove_at(&["spec", "configSource"]);
         }
     },
+    warnings,
     field_names: &["spec.unschedulable"],
     fields: |node| {
         let flag = node.bool_at(&["spec", "unschedulable"]) == Some(true);
@@ -29,7 +30,6 @@ pub(crate) const NODE: Strategy = Strategy {
     validate_status_update: validate::status_update,
     columns: row::COLUMNS,
     row: row::cells,
-    ..Strategy::GENERIC
 };
 
 fn defaults(node: &mut Value) {
@@ -66,4 +66,20 @@ fn pair_ranges(node: &mut Value) {
         }
         _ => {}
     }
+}
+
+fn warnings(node: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if node.at(&["spec", "configSource"]).is_some() {
+        found.push("spec.configSource: the feature is removed".into());
+    }
+    let old_id = node.str_at(&["spec", "externalID"]).unwrap_or_default();
+    if !old_id.is_empty() {
+        found.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".into());
+    }
+    let ranges = node.items_at(&["spec", "podCIDRs"]).iter();
+    for (i, range) in ranges.filter_map(Value::as_str).enumerate() {
+        found.extend(names::cidr_warnings(&format!("spec.podCIDRs[{i}]"), range));
+    }
+    found
 }

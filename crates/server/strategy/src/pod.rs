@@ -5,6 +5,7 @@ mod prepare;
 mod qos;
 pub(crate) mod row;
 pub(crate) mod validate;
+pub(crate) mod warnings;
 
 use cloudeck_machinery::{Cause, Value};
 use compact_str::CompactString;
@@ -19,6 +20,7 @@ pub(crate) const POD: Strategy = Strategy {
     validate_create: validate::create,
     validate_update: validate::update,
     validate_status_update: validate::status_update,
+    warnings: warnings::pod,
     field_names: &[
         "spec.nodeName",
         "spec.restartPolicy",
@@ -33,7 +35,6 @@ pub(crate) const POD: Strategy = Strategy {
     fields,
     columns: row::COLUMNS,
     row: row::cells,
-    ..Strategy::GENERIC
 };
 
 /// The template kind.

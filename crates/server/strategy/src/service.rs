@@ -3,6 +3,7 @@
 mod defaults;
 pub(crate) mod row;
 mod validate;
+mod warnings;
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
@@ -15,6 +16,7 @@ pub(crate) const SERVICE: Strategy = Strategy {
     validate_create: validate::create,
     validate_update: validate::update,
     validate_status_update: validate::status_update,
+    warnings: warnings::service,
     field_names: &["spec.clusterIP", "spec.type"],
     fields,
     columns: row::COLUMNS,

@@ -7,6 +7,7 @@ mod validate;
 use compact_str::ToCompactString;
 
 use crate::Strategy;
+use crate::pod::warnings as pod_warnings;
 
 pub(crate) const DEPLOYMENT: Strategy = Strategy {
     default: defaults::deployment,
@@ -14,6 +15,7 @@ pub(crate) const DEPLOYMENT: Strategy = Strategy {
     validate_create: validate::deployment,
     validate_update: validate::deployment_update,
     validate_status_update: validate::deployment_status,
+    warnings: pod_warnings::template,
     columns: row::DEPLOYMENT,
     row: row::deployment,
     ..Strategy::GENERIC
@@ -24,6 +26,7 @@ pub(crate) const REPLICA_SET: Strategy = Strategy {
     validate_create: validate::replica_set,
     validate_update: validate::replica_set_update,
     validate_status_update: validate::replica_set_status,
+    warnings: pod_warnings::template,
     columns: row::REPLICAS,
     row: row::replica_set,
     ..Strategy::GENERIC
@@ -33,6 +36,7 @@ pub(crate) const STATEFUL_SET: Strategy = Strategy {
     default: defaults::stateful_set,
     validate_create: validate::template_only,
     validate_update: |new, _| validate::template_only(new),
+    warnings: pod_warnings::template,
     columns: row::STATEFUL_SET,
     row: row::stateful_set,
     ..Strategy::GENERIC
@@ -44,6 +48,7 @@ pub(crate) const DAEMON_SET: Strategy = Strategy {
     prepare_update: defaults::raise_template_generation,
     validate_create: validate::template_only,
     validate_update: |new, _| validate::template_only(new),
+    warnings: pod_warnings::template,
     columns: row::DAEMON_SET,
     row: row::daemon_set,
     ..Strategy::GENERIC
@@ -58,6 +63,7 @@ pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
     },
     validate_create: validate::replication_controller,
     validate_update: |new, _| validate::replication_controller(new),
+    warnings: pod_warnings::template,
     columns: row::REPLICAS,
     row: row::replication_controller,
     ..Strategy::GENERIC
@@ -79,6 +85,7 @@ pub(crate) const JOB: Strategy = Strategy {
     },
     validate_create: validate::template_only,
     validate_update: |new, _| validate::template_only(new),
+    warnings: pod_warnings::template,
     columns: row::JOB,
     row: row::job,
     ..Strategy::GENERIC

@@ -1,6 +1,6 @@
 //! Endpoints, the older form of endpoint slices.
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Value, names};
 
 use super::{row, validate};
 use crate::{Strategy, fill};
@@ -9,6 +9,7 @@ pub(crate) const ENDPOINTS: Strategy = Strategy {
     default: defaults,
     validate_create: validate::endpoints,
     validate_update: validate::endpoints_update,
+    warnings,
     columns: row::ENDPOINTS,
     row: row::endpoints,
     ..Strategy::GENERIC
@@ -20,4 +21,17 @@ fn defaults(endpoints: &mut Value) {
             fill::text(port, "protocol", "TCP");
         }
     }
+}
+
+fn warnings(endpoints: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (i, subset) in endpoints.items_at(&["subsets"]).iter().enumerate() {
+        for kind in ["addresses", "notReadyAddresses"] {
+            for (j, address) in subset.items_at(&[kind]).iter().enumerate() {
+                let ip = address.str_at(&["ip"]).unwrap_or_default();
+                found.extend(names::ip_warnings(&format!("subsets[{i}].{kind}[{j}].ip"), ip));
+            }
+        }
+    }
+    found
 }

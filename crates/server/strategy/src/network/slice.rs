@@ -1,6 +1,6 @@
 //! Endpoint slices.
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Value, names};
 
 use super::{row, validate};
 use crate::{Strategy, fill};
@@ -14,6 +14,7 @@ pub(crate) const ENDPOINT_SLICE: Strategy = Strategy {
     },
     validate_create: validate::slice,
     validate_update: validate::slice_update,
+    warnings,
     columns: row::SLICE,
     row: row::slice,
     ..Strategy::GENERIC
@@ -41,4 +42,21 @@ fn drop_topology(new: &mut Value, old: Option<&Value>) {
     for endpoint in fill::each(new, "endpoints") {
         endpoint.remove_at(&["deprecatedTopology"]);
     }
+}
+
+fn warnings(slice: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let stored = slice.at(&["metadata", "resourceVersion"]).is_some();
+    if !stored && slice.str_at(&["addressType"]) == Some("FQDN") {
+        // The path is upstream's, though there is no `spec`.
+        found.push("spec.addressType: FQDN endpoints are deprecated".into());
+    }
+    for (i, endpoint) in slice.items_at(&["endpoints"]).iter().enumerate() {
+        let addresses = endpoint.items_at(&["addresses"]).iter();
+        for (j, address) in addresses.filter_map(Value::as_str).enumerate() {
+            let place = format!("endpoints[{i}].addresses[{j}]");
+            found.extend(names::ip_warnings(&place, address));
+        }
+    }
+    found
 }

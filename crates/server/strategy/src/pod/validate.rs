@@ -7,6 +7,7 @@
 pub(crate) mod annotations;
 mod containers;
 mod env;
+mod mounts;
 mod probes;
 mod resources;
 mod scheduling;

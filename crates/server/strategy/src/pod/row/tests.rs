@@ -108,16 +108,16 @@ fn sidecars_count_as_containers() {
     assert_eq!(cells, "p|2/2|Running|0|<unknown>|10.0.0.2|<none>|<none>|<none>");
 }
 
-#[test]
-fn the_rows_of_other_kinds_are_those_of_kubectl() {
+/// The row of an object named `x`, ten minutes old.
+fn check_row(group: &str, kind: &str, rest: &str, expected: &str) {
     let meta = r#""metadata":{"name":"x","creationTimestamp":"2026-01-01T00:00:00Z"}"#;
-    let check = |group, kind, rest: &str, expected: &str| {
-        assert_eq!(
-            row_of(group, kind, &format!("{{{meta},{rest}}}")),
-            expected,
-            "{kind}"
-        );
-    };
+    let text = format!("{{{meta},{rest}}}");
+    assert_eq!(row_of(group, kind, &text), expected, "{kind}");
+}
+
+#[test]
+fn the_rows_of_services_and_deployments_are_those_of_kubectl() {
+    let check = check_row;
     check(
         "",
         "Service",
@@ -159,6 +159,11 @@ fn the_rows_of_other_kinds_are_those_of_kubectl() {
     );
     check("", "Namespace", r#""status":{"phase":"Active"}"#, "x|Active|10m");
     check("", "ServiceAccount", r#""secrets":[]"#, "x|10m");
+}
+
+#[test]
+fn the_rows_of_other_kinds_are_those_of_kubectl() {
+    let check = check_row;
     check(
         "batch",
         "Job",

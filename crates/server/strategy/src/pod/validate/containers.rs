@@ -2,7 +2,7 @@
 
 use cloudeck_machinery::{Value, names};
 
-use super::{Context, env, probes, resources, security, volumes};
+use super::{Context, env, mounts, probes, resources, security};
 use crate::check::{At, Faults, list, number, present, text};
 
 const ONLY_SIDECARS: &str = "may not be set for init containers without restartPolicy=Always";
@@ -138,8 +138,8 @@ fn common(container: &Value, context: &Context<'_>, at: &At<'_>, faults: &mut Fa
     ports(list(container, "ports"), &at.field("ports"), faults);
     env::variables(list(container, "env"), &at.field("env"), faults);
     env::sources(list(container, "envFrom"), &at.field("envFrom"), faults);
-    volumes::mounts(container, context, &at.field("volumeMounts"), faults);
-    volumes::devices(container, context, &at.field("volumeDevices"), faults);
+    mounts::mounts(container, context, &at.field("volumeMounts"), faults);
+    mounts::devices(container, context, &at.field("volumeDevices"), faults);
     pull_policy(container, "imagePullPolicy", at, faults);
     if let Some(own) = present(container, "resources") {
         resources::container(own, &context.claims, &at.field("resources"), faults);
