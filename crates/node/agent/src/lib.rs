@@ -9,6 +9,7 @@
 //!
 //! Start reading at [`start`], then [`pod::decide`].
 
+mod admission;
 mod config;
 mod config_objects;
 mod env;

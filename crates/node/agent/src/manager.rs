@@ -9,7 +9,6 @@ use cloudeck_runtime::{RuntimeEvent, SandboxId};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::node::Node;
-use crate::pod::adopt;
 use crate::pod::convert::label;
 use crate::pod::report::Report;
 use crate::pod::worker::{INBOX, Worker};
@@ -105,10 +104,9 @@ impl Manager {
                 return;
             }
         };
-        let memo = adopt::memo(&self.node, &pod);
         let (inbox, receiver) = mpsc::channel(INBOX);
         let (done_sender, done) = tokio::sync::watch::channel(false);
-        let worker = Worker::new(Arc::clone(&self.node), pod, memo, inbox.clone(), receiver);
+        let worker = Worker::new(Arc::clone(&self.node), pod, inbox.clone(), receiver);
         self.node.scope.spawn_until_shutdown("pod", async move {
             worker.run().await;
             done_sender.send_replace(true);
@@ -202,13 +200,7 @@ impl Manager {
     }
 
     fn uid_of(&self, sandbox: &SandboxId) -> Option<String> {
-        let sandboxes = self.node.runtime.sandboxes();
-        sandboxes
-            .iter()
-            .find(|s| s.id == *sandbox)?
-            .config
-            .labels
-            .get(label::POD_UID)
-            .cloned()
+        let status = self.node.runtime.sandbox_status(sandbox).ok()?;
+        status.config.labels.get(label::POD_UID).cloned()
     }
 }

@@ -11,6 +11,7 @@ use cloudeck_network::PodNetwork;
 use cloudeck_runtime::Runtime;
 use cloudeck_task::Scope;
 
+use crate::admission::Admitted;
 use crate::config::AgentConfig;
 use crate::config_objects::ConfigObjects;
 use crate::machine::Capacity;
@@ -32,6 +33,7 @@ pub struct Node {
     pub pods: Informer,
     pub services: Informer,
     pub capacity: Capacity,
+    pub admitted: Admitted,
     pub tokens: Tokens,
     pub config_objects: ConfigObjects,
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,

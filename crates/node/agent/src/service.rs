@@ -12,6 +12,7 @@ use cloudeck_runtime::Runtime;
 use cloudeck_task::Scope;
 use tokio::sync::watch;
 
+use crate::admission::Admitted;
 use crate::config::AgentConfig;
 use crate::config_objects::ConfigObjects;
 use crate::machine::Capacity;
@@ -96,6 +97,7 @@ pub async fn start(config: AgentConfig, deps: AgentDeps, scope: &Scope) -> Resul
         images,
         network,
         capacity,
+        admitted: Admitted::default(),
         tokens: tokens::Tokens::default(),
         config_objects: ConfigObjects::default(),
         clock: Arc::new(SystemTime::now),

@@ -1,5 +1,7 @@
 //! What the agent knows of a pod when it meets it: nothing, or what an earlier life left running.
 
+use std::collections::BTreeMap;
+
 use cloudeck_runtime::{ContainerState, ContainerStatus, SandboxState};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -9,12 +11,10 @@ use super::memo::{ContainerMemo, Ended, Instance, InstanceState, Millis, Phase, 
 use crate::node::Node;
 
 /// The memo of a pod from the runtime's records and the status that was last reported.
-pub fn memo(node: &Node, pod: &Pod) -> PodMemo {
+pub async fn memo(node: &Node, pod: &Pod) -> PodMemo {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let (sandboxes, containers) = (node.runtime.sandboxes(), node.runtime.containers());
-    let mine = |labels: &std::collections::BTreeMap<String, String>| {
-        labels.get(label::POD_UID).is_some_and(|u| u == uid)
-    };
+    let sandboxes = node.runtime.sandboxes();
+    let mine = |labels: &BTreeMap<String, String>| labels.get(label::POD_UID).is_some_and(|u| u == uid);
     let sandbox = sandboxes
         .iter()
         .filter(|s| mine(&s.config.labels))
@@ -24,16 +24,25 @@ pub fn memo(node: &Node, pod: &Pod) -> PodMemo {
         Some(found) => SandboxMemo::Dead { id: found.id.clone() },
         None => SandboxMemo::None,
     };
-    let attempts: Vec<&ContainerStatus> = containers.iter().filter(|c| mine(&c.config.labels)).collect();
-    let names = pod
-        .spec
-        .as_ref()
-        .into_iter()
-        .flat_map(all_containers)
-        .map(|c| c.name.clone());
-    let known = names
-        .map(|name| (name.clone(), container(pod, &name, &attempts, node.now())))
-        .collect();
+    // Containers live in sandboxes: a pod without one is new, and there is nothing to look through.
+    let containers = if sandbox == SandboxMemo::None {
+        Vec::new()
+    } else {
+        node.runtime.containers()
+    };
+    let mut attempts: Vec<&ContainerStatus> = containers.iter().filter(|c| mine(&c.config.labels)).collect();
+    attempts.sort_by_key(|c| c.config.attempt);
+    let mut known = BTreeMap::new();
+    for spec in pod.spec.as_ref().into_iter().flat_map(all_containers) {
+        let own: Vec<&ContainerStatus> = attempts
+            .iter()
+            .copied()
+            .filter(|c| c.config.name == spec.name)
+            .collect();
+        let mut memo = container(pod, &spec.name, own.clone(), node.now());
+        add_messages(node, &mut memo, &own).await;
+        known.insert(spec.name.clone(), memo);
+    }
     let status = pod.status.as_ref();
     let settled = status
         .and_then(|s| s.phase.as_deref())
@@ -55,9 +64,24 @@ pub fn memo(node: &Node, pod: &Pod) -> PodMemo {
     }
 }
 
-fn container(pod: &Pod, name: &str, attempts: &[&ContainerStatus], now: Millis) -> ContainerMemo {
-    let mut own: Vec<&&ContainerStatus> = attempts.iter().filter(|c| c.config.name == name).collect();
-    own.sort_by_key(|c| c.config.attempt);
+/// What containers said at their ends while nobody listened.
+async fn add_messages(node: &Node, memo: &mut ContainerMemo, attempts: &[&ContainerStatus]) {
+    let last = memo
+        .current
+        .as_mut()
+        .and_then(|instance| match &mut instance.state {
+            InstanceState::Exited(ended) => Some(ended),
+            InstanceState::Created | InstanceState::Running { .. } => None,
+        });
+    for ended in last.into_iter().chain(memo.previous.as_mut()) {
+        if let Some(status) = attempts.iter().find(|c| c.id == ended.id && c.exit.is_some()) {
+            ended.message = crate::termination::message(node, status).await;
+        }
+    }
+}
+
+/// `own` are the container's attempts, the oldest first.
+fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis) -> ContainerMemo {
     let Some(newest) = own.pop() else {
         return ContainerMemo::default();
     };
@@ -84,6 +108,7 @@ fn container(pod: &Pod, name: &str, attempts: &[&ContainerStatus], now: Millis) 
     let ready = reported.1 || spec.is_none_or(|c| c.readiness_probe.is_none());
     let current = Instance {
         id: newest.id.clone(),
+        sandbox: newest.sandbox.clone(),
         attempt: newest.config.attempt,
         state,
         image: newest.config.image.clone(),

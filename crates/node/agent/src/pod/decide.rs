@@ -3,6 +3,7 @@
 //! Order of upstream's `computePodActions`: volumes, sandbox, init containers one after the other (restartable ones
 //! stay), then all others; ends before starts. Every action is idempotent and reports back into the memo.
 
+use cloudeck_runtime::SandboxId;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::memo::{Busy, ContainerMemo, InstanceState, Millis, PodMemo, SandboxMemo, Step};
@@ -12,6 +13,9 @@ pub const FIRST_BACKOFF_MS: i64 = 10_000;
 pub const LONGEST_BACKOFF_MS: i64 = 300_000;
 /// A container that ran this long has its back-off forgotten.
 pub const BACKOFF_RESET_MS: i64 = 600_000;
+/// How long the error itself (`Error`, `ErrImagePull`) is shown before the back-off is: upstream shows it until its next
+/// look at the pod, which is a second or more away.
+const ERROR_SHOWN_MS: i64 = 1_000;
 
 /// A step to take. Names are container names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +27,10 @@ pub enum Action {
         name: String,
         attempt: u32,
     },
-    /// A finished container waits for its back-off: say so.
+    /// A container waits for its back-off: say so.
     AwaitBackoff {
         name: String,
-        until: Millis,
+        kind: Backoff,
         delay_ms: i64,
     },
     /// preStop, stop signal, grace, kill.
@@ -39,6 +43,15 @@ pub enum Action {
     StopSandbox,
     /// Removes everything that the pod had on the node.
     CleanUp,
+}
+
+/// What a back-off follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backoff {
+    /// `CrashLoopBackOff`
+    Crash,
+    /// `ImagePullBackOff`
+    ImagePull,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +73,7 @@ impl Plan {
         self.actions.push(action);
     }
 
-    fn wake(&mut self, at: Millis) {
+    pub(super) fn wake(&mut self, at: Millis) {
         self.look_again_at = Some(self.look_again_at.map_or(at, |other| other.min(at)));
     }
 }
@@ -73,6 +86,9 @@ pub fn decide(pod: &Pod, memo: &PodMemo, now: Millis) -> Plan {
     };
     if memo.termination.is_some()
         || memo.rejected.is_some()
+        || memo.deadline_exceeded
+        // Sidecars end with the containers that they serve.
+        || super::status::phase(spec, memo).is_terminal()
         || memo.settled_phase.is_some_and(super::Phase::is_terminal)
     {
         end(spec, memo, now, &mut plan);
@@ -93,10 +109,15 @@ fn end(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
         }
         live = true;
         if known.busy.is_none() {
+            let own = || {
+                spec.termination_grace_period_seconds
+                    .unwrap_or(30)
+                    .saturating_mul(1000)
+            };
             let grace_ms = memo
                 .termination
                 .as_ref()
-                .map_or(0, |t| remaining_grace(t.since, t.grace_seconds, now));
+                .map_or_else(own, |t| remaining_grace(t.since, t.grace_seconds, now));
             plan.act(Action::StopContainer {
                 name: container.name.clone(),
                 grace_ms,
@@ -132,7 +153,7 @@ fn keep_running(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
         Step::Running | Step::Done => {}
     }
     match &memo.sandbox {
-        SandboxMemo::Ready { .. } if memo.volumes == Step::Done => containers(spec, memo, now, plan),
+        SandboxMemo::Ready { id } if memo.volumes == Step::Done => containers(spec, memo, id, now, plan),
         SandboxMemo::Ready { .. } | SandboxMemo::Creating | SandboxMemo::Stopping { .. } => {}
         SandboxMemo::Dead { .. } => replace_sandbox(spec, memo, plan),
         SandboxMemo::None => plan.act(Action::CreateSandbox),
@@ -166,11 +187,18 @@ fn replace_sandbox(spec: &PodSpec, memo: &PodMemo, plan: &mut Plan) {
     }
 }
 
-fn containers(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
+fn containers(spec: &PodSpec, memo: &PodMemo, sandbox: &SandboxId, now: Millis, plan: &mut Plan) {
     let none = ContainerMemo::default();
     let known = |container: &Container| memo.containers.get(&container.name).unwrap_or(&none);
-    // Once an ordinary container has been started, finished init containers are not looked at again.
-    let past_init = spec.containers.iter().any(|c| known(c).current.is_some());
+    let is_here = |known: &ContainerMemo| {
+        known
+            .current
+            .as_ref()
+            .is_some_and(|instance| instance.sandbox == *sandbox)
+    };
+    // Once an ordinary container has been started, finished init containers are not looked at again. A new sandbox is a
+    // new life of the pod: init containers run again in it.
+    let past_init = spec.containers.iter().any(|c| is_here(known(c)));
     for container in spec.init_containers.iter().flatten() {
         let state = known(container);
         if is_restartable(container) {
@@ -179,6 +207,12 @@ fn containers(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
             if !past_init && !up {
                 return;
             }
+        } else if !past_init && !is_here(state) && state.ended().is_some() {
+            let attempt = state.restart_count() + 1;
+            if state.busy.is_none() {
+                start_when_due(container.name.clone(), attempt, state, now, plan);
+            }
+            return;
         } else if !past_init && !state.ended().is_some_and(super::memo::Ended::succeeded) {
             let restart = if restart_policy(spec) == Restart::Never {
                 Restart::Never
@@ -224,8 +258,33 @@ fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Mil
 
 fn start_when_due(name: String, attempt: u32, known: &ContainerMemo, now: Millis, plan: &mut Plan) {
     match known.retry_at {
-        Some(at) if at > now => plan.wake(at),
+        Some(at) if at > now => await_retry(name, at, known, now, plan),
         _ => plan.act(Action::StartContainer { name, attempt }),
+    }
+}
+
+/// Waits for the next attempt at a start that failed before anything ran.
+fn await_retry(name: String, at: Millis, known: &ContainerMemo, now: Millis, plan: &mut Plan) {
+    plan.wake(at);
+    if known.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull") {
+        let failed_at = at - known.start_delay_ms;
+        say(
+            name,
+            Backoff::ImagePull,
+            known.start_delay_ms,
+            failed_at,
+            now,
+            plan,
+        );
+    }
+}
+
+/// Says that a container waits, once the error before has been seen for a while.
+fn say(name: String, kind: Backoff, delay_ms: i64, error_since: Millis, now: Millis, plan: &mut Plan) {
+    if error_since + ERROR_SHOWN_MS <= now {
+        plan.act(Action::AwaitBackoff { name, kind, delay_ms });
+    } else {
+        plan.wake(error_since + ERROR_SHOWN_MS);
     }
 }
 
@@ -238,18 +297,20 @@ fn restart_or_wait(
     plan: &mut Plan,
 ) {
     // A failed start (an image that went away) has its own delay.
-    let due = known.retry_at.unwrap_or(0).max(ended_at + known.crash_delay_ms);
+    if let Some(at) = known.retry_at.filter(|at| *at > now) {
+        return await_retry(name, at, known, now, plan);
+    }
+    let due = ended_at + known.crash_delay_ms;
     if due <= now {
         return plan.act(Action::StartContainer { name, attempt });
     }
     plan.wake(due);
-    let said = known.waiting.as_ref().is_some_and(|w| !w.reason.is_empty());
-    if !said {
-        plan.act(Action::AwaitBackoff {
-            name,
-            until: due,
-            delay_ms: known.crash_delay_ms,
-        });
+    if known
+        .waiting
+        .as_ref()
+        .is_none_or(|w| w.reason != "CrashLoopBackOff")
+    {
+        say(name, Backoff::Crash, known.crash_delay_ms, ended_at, now, plan);
     }
 }
 

@@ -26,11 +26,43 @@ pub struct PodMemo {
     pub pod_ip: Option<std::net::IpAddr>,
     /// A terminal phase once reported never goes back.
     pub settled_phase: Option<Phase>,
+    /// `activeDeadlineSeconds` have passed: everything ends, and the pod has failed.
+    pub deadline_exceeded: bool,
+    /// Ends of containers whose starts are not reported yet: a short life's end overtakes the word of its start.
+    pub early_exits: Vec<EarlyExit>,
+}
+
+/// An end that came before its start was known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlyExit {
+    pub id: ContainerId,
+    pub exit: Option<Exit>,
+    pub message: String,
+}
+
+/// How many early ends are kept; more containers than that do not start side by side in a pod, and an entry that is
+/// never asked for (its start was abandoned) must not stay for ever.
+const EARLY_EXITS: usize = 32;
+
+impl PodMemo {
+    /// Keeps an end until its start is told.
+    pub fn keep_early_exit(&mut self, early: EarlyExit) {
+        if self.early_exits.len() == EARLY_EXITS {
+            self.early_exits.remove(0);
+        }
+        self.early_exits.push(early);
+    }
+
+    /// The end of a container that has ended before its start was told.
+    pub fn take_early_exit(&mut self, id: &ContainerId) -> Option<EarlyExit> {
+        let at = self.early_exits.iter().position(|early| early.id == *id)?;
+        Some(self.early_exits.remove(at))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    pub reason: String,
+    pub reason: &'static str,
     pub message: String,
 }
 
@@ -140,7 +172,7 @@ pub enum Busy {
     Stopping,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
     pub reason: String,
     pub message: String,
@@ -150,6 +182,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pub id: ContainerId,
+    pub sandbox: SandboxId,
     pub attempt: u32,
     pub state: InstanceState,
     /// As in the pod's spec, or as the node resolved it.

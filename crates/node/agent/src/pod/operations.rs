@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_network::{AttachRequest, HostPort};
-use cloudeck_runtime::{ContainerId, SandboxId};
+use cloudeck_runtime::{ContainerId, ContainerState, SandboxId};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, watch};
 
 use super::convert::{self, label};
 use super::decide::StopReason;
@@ -21,6 +20,9 @@ use super::report::Report;
 use super::worker::{field_path, pod_reference};
 use crate::node::Node;
 use crate::{hooks, volumes};
+
+/// The wait after a stop that failed, before it is tried again.
+const STOP_RETRY: Duration = Duration::from_secs(1);
 
 /// Begins operations for one pod.
 #[derive(Clone)]
@@ -137,7 +139,8 @@ impl Operations {
         }
     }
 
-    /// Pulls, creates, starts. Aborting it is safe: what it leaves goes with the sandbox.
+    /// Pulls, creates, starts. `true` sent to what it gives makes it stop waiting for the image or a postStart hook; it
+    /// reports in any case.
     pub fn start_container(
         &self,
         pod: &Arc<Pod>,
@@ -145,8 +148,9 @@ impl Operations {
         name: String,
         attempt: u32,
         pod_ip: Option<IpAddr>,
-    ) -> AbortHandle {
+    ) -> watch::Sender<bool> {
         let (this, pod) = (self.clone(), Arc::clone(pod));
+        let (cancel, cancelled) = watch::channel(false);
         self.node
             .scope
             .spawn_until_shutdown("start container", async move {
@@ -157,16 +161,19 @@ impl Operations {
                     name: name.clone(),
                     attempt,
                     pod_ip,
+                    cancelled,
                 };
                 let report = match start.run().await {
                     Ok(instance) => Report::Started { name, instance },
-                    Err(failure) => Report::StartFailed {
+                    Err(start::NotStarted::Abandoned) => Report::StartAbandoned { name },
+                    Err(start::NotStarted::Failed(failure)) => Report::StartFailed {
                         name,
                         failure: *failure,
                     },
                 };
                 this.report(report).await;
-            })
+            });
+        cancel
     }
 
     pub fn stop_container(
@@ -198,6 +205,8 @@ impl Operations {
                 this.stopping().push(id.clone());
                 if let Err(error) = this.node.runtime.stop_container(&id, grace).await {
                     tracing::warn!(container = name, error = chain(&error), "container not stopped");
+                    // The worker tries again at once when it is told.
+                    tokio::time::sleep(STOP_RETRY).await;
                 }
                 this.stopping().retain(|other| *other != id);
                 this.settle(&id).await;
@@ -207,7 +216,9 @@ impl Operations {
 
     /// Tells the end of a container before saying that it was stopped, so that the worker never sees it alive after that.
     async fn settle(&self, id: &ContainerId) {
-        if let Ok(status) = self.node.runtime.container_status(id) {
+        if let Ok(status) = self.node.runtime.container_status(id)
+            && status.state == ContainerState::Exited
+        {
             let message = crate::termination::message(&self.node, &status).await;
             self.report(Report::Exited {
                 id: id.clone(),

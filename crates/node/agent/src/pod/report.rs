@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::decide::{BACKOFF_RESET_MS, next_crash_delay};
 use super::memo::{
-    ContainerMemo, Ended, Instance, InstanceState, Millis, PodMemo, SandboxMemo, Step, Waiting,
+    ContainerMemo, EarlyExit, Ended, Instance, InstanceState, Millis, PodMemo, SandboxMemo, Step, Waiting,
 };
 
 /// News for a worker.
@@ -28,11 +28,6 @@ pub enum Report {
     },
     SandboxDied,
     SandboxStopped,
-    /// A start is under way and waits for something worth telling.
-    Waiting {
-        name: String,
-        waiting: Option<Waiting>,
-    },
     Started {
         name: String,
         instance: Instance,
@@ -40,6 +35,10 @@ pub enum Report {
     StartFailed {
         name: String,
         failure: StartFailure,
+    },
+    /// The pod ends, and the start has given up before anything was made.
+    StartAbandoned {
+        name: String,
     },
     Exited {
         id: ContainerId,
@@ -110,23 +109,30 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
             }
         }
         Report::SandboxStopped => memo.sandbox = SandboxMemo::None,
-        Report::Waiting { name, waiting } => memo.containers.entry(name).or_default().waiting = waiting,
-        Report::Started { name, instance } => started(
-            memo.containers.entry(name.clone()).or_default(),
-            pod,
-            &name,
-            instance,
-        ),
+        Report::Started { name, instance } => {
+            let early = memo.take_early_exit(&instance.id);
+            let known = memo.containers.entry(name.clone()).or_default();
+            started(known, pod, &name, instance);
+            if let Some(EarlyExit { id, exit, message }) = early {
+                exited(known, id, exit, message, now);
+            }
+        }
         Report::StartFailed { name, failure } => {
             start_failed(memo.containers.entry(name).or_default(), failure, now);
+        }
+        Report::StartAbandoned { name } => {
+            if let Some(known) = memo.containers.get_mut(&name) {
+                known.busy = None;
+            }
         }
         Report::Exited { id, exit, message } => {
             let holder = memo
                 .containers
                 .values_mut()
                 .find(|c| c.current.as_ref().is_some_and(|i| i.id == id));
-            if let Some(known) = holder {
-                exited(known, id, exit, message, now);
+            match holder {
+                Some(known) => exited(known, id, exit, message, now),
+                None => memo.keep_early_exit(EarlyExit { id, exit, message }),
             }
         }
         Report::Stopped { name } => {

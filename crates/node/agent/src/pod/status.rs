@@ -14,6 +14,10 @@ use k8s_openapi::jiff::Timestamp;
 use super::decide::{Restart, is_restartable, restart_policy};
 use super::memo::{ContainerMemo, Millis, Phase, PodMemo, SandboxMemo};
 
+/// `status.reason` and `status.message` of a pod whose `activeDeadlineSeconds` have passed.
+pub const DEADLINE_REASON: &str = "DeadlineExceeded";
+pub const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
+
 /// What the status needs beside the pod and its memo.
 #[derive(Debug, Clone)]
 pub struct StatusContext {
@@ -28,9 +32,10 @@ pub fn generate(pod: &Pod, memo: &PodMemo, context: &StatusContext, now: Millis)
         return PodStatus::default();
     };
     if let Some(rejection) = &memo.rejected {
-        return rejected(pod, memo, &rejection.reason, &rejection.message, now);
+        return rejected(pod, memo, rejection.reason, &rejection.message, now);
     }
-    let phase = memo.settled_phase.unwrap_or_else(|| phase(spec, memo));
+    let phase = reported_phase(spec, memo);
+    let late = memo.deadline_exceeded && phase == Phase::Failed;
     let init_statuses = containers::statuses(
         spec.init_containers.as_deref().unwrap_or_default(),
         spec,
@@ -47,6 +52,8 @@ pub fn generate(pod: &Pod, memo: &PodMemo, context: &StatusContext, now: Millis)
     PodStatus {
         phase: Some(phase.as_str().to_owned()),
         conditions: Some(conditions),
+        reason: late.then(|| DEADLINE_REASON.to_owned()),
+        message: late.then(|| DEADLINE_MESSAGE.to_owned()),
         observed_generation: pod.metadata.generation,
         host_ip: Some(context.host_ip.to_string()),
         host_ips: Some(vec![HostIP {
@@ -68,12 +75,35 @@ fn rejected(pod: &Pod, memo: &PodMemo, reason: &str, message: &str, now: Millis)
     PodStatus {
         phase: Some(Phase::Failed.as_str().to_owned()),
         reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
+        message: Some(format!("Pod was rejected: {message}")),
         start_time: Some(time(memo.started_at)),
         observed_generation: pod.metadata.generation,
         conditions: scheduled.map(|condition: PodCondition| vec![condition]),
         qos_class: pod.status.as_ref().and_then(|s| s.qos_class.clone()),
         ..PodStatus::default()
+    }
+}
+
+/// The phase to report: a terminal one only when nothing of the pod lives any more.
+fn reported_phase(spec: &PodSpec, memo: &PodMemo) -> Phase {
+    if let Some(settled) = memo.settled_phase {
+        return settled;
+    }
+    let phase = phase(spec, memo);
+    if memo.cleaned && !phase.is_terminal() {
+        // Whatever was not seen to end well has failed.
+        return Phase::Failed;
+    }
+    let lives = memo.containers.values().any(ContainerMemo::is_live);
+    match phase {
+        Phase::Succeeded | Phase::Failed if lives => {
+            let begun = spec
+                .containers
+                .iter()
+                .any(|c| memo.containers.get(&c.name).is_some_and(|k| k.current.is_some()));
+            if begun { Phase::Running } else { Phase::Pending }
+        }
+        phase => phase,
     }
 }
 
@@ -99,6 +129,9 @@ pub fn phase(spec: &PodSpec, memo: &PodMemo) -> Phase {
         }
     }
     if init_failed {
+        return Phase::Failed;
+    }
+    if memo.deadline_exceeded {
         return Phase::Failed;
     }
     main_phase(spec, memo.termination.is_some(), restart, known)

@@ -7,10 +7,11 @@ use std::time::Duration;
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_machinery::Object;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::decide::{self, Action, StopReason};
+use super::adopt;
+use super::decide::{self, Action, Backoff, StopReason};
 use super::memo::{Busy, Millis, PodMemo, SandboxMemo, Step, Termination, Waiting};
 use super::operations::Operations;
 use super::report::{self, Report};
@@ -30,8 +31,8 @@ pub struct Worker {
     inbox: mpsc::Receiver<Report>,
     operations: Operations,
     reporter: Reporter,
-    /// What may be cut short: starts by container name.
-    starts: HashMap<String, AbortHandle>,
+    /// Tells starts, by container name, that the pod ends.
+    starts: HashMap<String, watch::Sender<bool>>,
     probes: HashMap<String, Vec<AbortHandle>>,
     /// Keeps the volumes up to date.
     keeper: Option<AbortHandle>,
@@ -41,7 +42,6 @@ impl Worker {
     pub fn new(
         node: Arc<Node>,
         pod: Arc<Pod>,
-        memo: PodMemo,
         outbox: mpsc::Sender<Report>,
         inbox: mpsc::Receiver<Report>,
     ) -> Self {
@@ -50,7 +50,7 @@ impl Worker {
         Self {
             node,
             pod,
-            memo,
+            memo: PodMemo::default(),
             inbox,
             operations,
             reporter,
@@ -62,11 +62,17 @@ impl Worker {
 
     /// Runs until nothing of the pod is left on the node.
     pub async fn run(mut self) {
+        self.memo = adopt::memo(&self.node, &self.pod).await;
+        self.admit().await;
         self.adopt_probes();
         self.look_at_deletion(None);
         loop {
             let now = self.node.now();
-            let plan = plan_for(&self.pod, &self.memo, now);
+            let deadline = self.look_at_deadline(now);
+            let mut plan = plan_for(&self.pod, &self.memo, now);
+            if let Some(at) = deadline {
+                plan.wake(at);
+            }
             for action in plan.actions {
                 self.begin(action, now);
             }
@@ -115,6 +121,10 @@ impl Worker {
                     now,
                 );
                 self.start_probes(&name, id);
+            }
+            Report::StartAbandoned { name } => {
+                self.starts.remove(&name);
+                report::take(&mut self.memo, &self.pod, Report::StartAbandoned { name }, now);
             }
             Report::StartFailed { name, failure } => {
                 self.starts.remove(&name);
@@ -206,12 +216,7 @@ impl Worker {
             .as_ref()
             .is_some_and(|t| grace < t.grace_seconds);
         if self.memo.termination.is_none() {
-            for (name, start) in self.starts.drain() {
-                start.abort();
-                if let Some(known) = self.memo.containers.get_mut(&name) {
-                    known.busy = None;
-                }
-            }
+            self.abandon_starts();
             self.stop_probes(None);
         } else if shorter {
             self.operations
@@ -221,6 +226,62 @@ impl Worker {
             since,
             grace_seconds: grace,
         });
+    }
+
+    /// Starts that wait for an image or a hook give up and report; what they have made by then is ended in due form.
+    fn abandon_starts(&mut self) {
+        for start in self.starts.values() {
+            start.send_replace(true);
+        }
+    }
+
+    /// Ends a pod whose time is over; else says when that will be.
+    fn look_at_deadline(&mut self, now: Millis) -> Option<Millis> {
+        let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
+        if self.memo.deadline_exceeded || self.memo.termination.is_some() || self.memo.settled_phase.is_some()
+        {
+            return None;
+        }
+        // The API keeps the start in whole seconds.
+        let deadline = self
+            .memo
+            .started_at
+            .div_euclid(1000)
+            .saturating_add(seconds)
+            .saturating_mul(1000);
+        if now < deadline {
+            return Some(deadline);
+        }
+        self.memo.deadline_exceeded = true;
+        self.abandon_starts();
+        self.stop_probes(None);
+        self.node.recorder.event(
+            pod_reference(&self.pod),
+            EventType::Normal,
+            status::DEADLINE_REASON,
+            status::DEADLINE_MESSAGE,
+        );
+        None
+    }
+
+    /// Refuses a pod that the machine cannot take. One that runs here already has been admitted before.
+    async fn admit(&mut self) {
+        let is_new = self.memo.sandbox == SandboxMemo::None && self.memo.settled_phase.is_none();
+        if !is_new || self.pod.metadata.deletion_timestamp.is_some() {
+            if self.memo.settled_phase.is_none() {
+                self.node.admitted.keep(&self.pod);
+            }
+            return;
+        }
+        if let Some(rejection) = crate::admission::check(&self.node, &self.pod).await {
+            self.node.recorder.event(
+                pod_reference(&self.pod),
+                EventType::Warning,
+                rejection.reason,
+                rejection.message.clone(),
+            );
+            self.memo.rejected = Some(rejection);
+        }
     }
 
     fn begin(&mut self, action: Action, now: Millis) {
@@ -234,7 +295,16 @@ impl Worker {
                 self.operations.create_sandbox(&self.pod);
             }
             Action::StartContainer { name, attempt } => self.begin_start(name, attempt),
-            Action::AwaitBackoff { name, delay_ms, .. } => self.say_backoff(name, delay_ms),
+            Action::AwaitBackoff {
+                name,
+                kind: Backoff::Crash,
+                delay_ms,
+            } => self.say_backoff(name, delay_ms),
+            Action::AwaitBackoff {
+                name,
+                kind: Backoff::ImagePull,
+                ..
+            } => self.say_pull_backoff(&name),
             Action::StopContainer { name, grace_ms, why } => self.begin_stop(name, grace_ms, why),
             Action::StopSandbox => {
                 if let SandboxMemo::Ready { id } | SandboxMemo::Dead { id } = &self.memo.sandbox {
@@ -259,10 +329,10 @@ impl Worker {
         let known = self.memo.containers.entry(name.clone()).or_default();
         known.busy = Some(Busy::Starting);
         known.retry_at = None;
-        let handle =
+        let cancel =
             self.operations
                 .start_container(&self.pod, sandbox, name.clone(), attempt, self.memo.pod_ip);
-        self.starts.insert(name, handle);
+        self.starts.insert(name, cancel);
     }
 
     fn begin_stop(&mut self, name: String, grace_ms: i64, why: StopReason) {
@@ -320,6 +390,30 @@ impl Worker {
         }
     }
 
+    fn say_pull_backoff(&mut self, name: &str) {
+        let spec = self.pod.spec.as_ref();
+        let container = spec
+            .into_iter()
+            .flat_map(decide::all_containers)
+            .find(|c| c.name == name);
+        let image = container.and_then(|c| c.image.clone()).unwrap_or_default();
+        let text = format!("Back-off pulling image \"{image}\"");
+        let reference = ObjectReference {
+            field_path: field_path(&self.pod, name),
+            ..pod_reference(&self.pod)
+        };
+        self.node
+            .recorder
+            .event(reference, EventType::Normal, "BackOff", text.clone());
+        if let Some(known) = self.memo.containers.get_mut(name) {
+            let before = known.waiting.take().unwrap_or_default();
+            known.waiting = Some(Waiting {
+                reason: "ImagePullBackOff".to_owned(),
+                message: format!("{text}: {}: {}", before.reason, before.message),
+            });
+        }
+    }
+
     fn publish(&mut self, now: Millis) {
         let spec = self.pod.spec.as_ref();
         let context = StatusContext {
@@ -330,6 +424,9 @@ impl Worker {
             let phase = spec.map(|spec| status::phase(spec, &self.memo));
             let still = self.memo.containers.values().any(super::ContainerMemo::is_live);
             self.memo.settled_phase = phase.filter(|p| p.is_terminal() && !still);
+            if self.memo.settled_phase.is_some() || self.memo.cleaned {
+                self.node.admitted.forget(&self.pod);
+            }
         }
         let status = status::generate(&self.pod, &self.memo, &context, now);
         self.reporter.publish(status);
@@ -345,6 +442,15 @@ impl Worker {
         let Some(container) = decide::all_containers(spec).find(|c| c.name == name) else {
             return;
         };
+        if self
+            .memo
+            .containers
+            .get(name)
+            .is_none_or(|c| c.running().is_none())
+        {
+            // It has ended before its start was known.
+            return;
+        }
         let started = self.memo.containers.get(name).is_some_and(|c| c.started);
         let target = probe::Target {
             pod: Arc::clone(&self.pod),

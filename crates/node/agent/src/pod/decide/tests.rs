@@ -46,6 +46,7 @@ fn running() -> ContainerMemo {
     let state = InstanceState::Running { started_at: 0 };
     let current = Some(Instance {
         id: id('a'),
+        sandbox: crate::pod::report::tests::sandbox(),
         attempt: 0,
         state,
         image: String::new(),
@@ -73,6 +74,7 @@ fn exited(code: i32, attempt: u32) -> ContainerMemo {
     let state = InstanceState::Exited(ended);
     let current = Some(Instance {
         id: id('a'),
+        sandbox: crate::pod::report::tests::sandbox(),
         attempt,
         state,
         image: String::new(),
@@ -146,7 +148,10 @@ fn init_containers_run_one_after_the_other_before_the_rest() {
 fn a_failed_init_container_is_tried_again_unless_never() {
     let memo = with(ready(), "i", exited(1, 0));
     assert_eq!(actions(&pod("Always", &["i"], &["c"]), &memo), [start("i", 1)]);
-    assert_eq!(actions(&pod("Never", &["i"], &["c"]), &memo), []);
+    assert_eq!(
+        actions(&pod("Never", &["i"], &["c"]), &memo),
+        [Action::StopSandbox]
+    );
 }
 
 #[test]
@@ -170,7 +175,11 @@ fn restart_policies_decide_about_ended_containers() {
         ("Never", 1, false),
     ] {
         let memo = with(ready(), "c", exited(code, 2));
-        let wanted = if again { vec![start("c", 3)] } else { vec![] };
+        let wanted = if again {
+            vec![start("c", 3)]
+        } else {
+            vec![Action::StopSandbox]
+        };
         assert_eq!(
             actions(&pod(policy, &[], &["c"]), &memo),
             wanted,
@@ -190,7 +199,7 @@ fn a_crash_back_off_is_told_once_and_waited_for() {
         plan.actions,
         [Action::AwaitBackoff {
             name: "c".into(),
-            until,
+            kind: Backoff::Crash,
             delay_ms: 20_000
         }]
     );
@@ -348,4 +357,96 @@ fn back_offs_double_up_to_five_minutes() {
         all.push(delay / 1000);
     }
     assert_eq!(all, [10, 20, 40, 80, 160, 300, 300]);
+}
+
+fn waiting(reason: &str) -> Option<super::super::memo::Waiting> {
+    Some(super::super::memo::Waiting {
+        reason: reason.into(),
+        message: "m".into(),
+    })
+}
+
+#[test]
+fn an_error_is_shown_for_a_while_and_then_the_back_off() {
+    let pod = pod("Always", &[], &["c"]);
+    for reason in ["RunContainerError", "PostStartHookError"] {
+        let mut known = exited(128, 2);
+        known.crash_delay_ms = 20_000;
+        known.waiting = waiting(reason);
+        let memo = with(ready(), "c", known);
+        let ended_at = NOW - 1000;
+        let early = decide(&pod, &memo, ended_at + 10);
+        assert_eq!(
+            (early.actions, early.look_again_at),
+            (vec![], Some(ended_at + 1000))
+        );
+        let say = Action::AwaitBackoff {
+            name: "c".into(),
+            kind: Backoff::Crash,
+            delay_ms: 20_000,
+        };
+        assert_eq!(decide(&pod, &memo, ended_at + 1000).actions, [say]);
+    }
+}
+
+#[test]
+fn a_pull_error_turns_into_its_own_back_off_and_stays_that() {
+    let pod = pod("Always", &[], &["c"]);
+    let mut known = ContainerMemo {
+        retry_at: Some(NOW + 9_000),
+        start_delay_ms: 10_000,
+        waiting: waiting("ErrImagePull"),
+        ..ContainerMemo::default()
+    };
+    let say = Action::AwaitBackoff {
+        name: "c".into(),
+        kind: Backoff::ImagePull,
+        delay_ms: 10_000,
+    };
+    let plan = decide(&pod, &with(ready(), "c", known.clone()), NOW);
+    assert_eq!((plan.actions, plan.look_again_at), (vec![say], Some(NOW + 9_000)));
+    known.waiting = waiting("ImagePullBackOff");
+    assert_eq!(actions(&pod, &with(ready(), "c", known)), []);
+}
+
+#[test]
+fn init_containers_run_again_in_a_new_sandbox() {
+    let pod = pod("Always", &["i"], &["c"]);
+    let elsewhere = |mut known: ContainerMemo| {
+        let other = SandboxId::parse(&"e".repeat(64)).unwrap();
+        known.current.as_mut().unwrap().sandbox = other;
+        known
+    };
+    let memo = with(ready(), "i", elsewhere(exited(0, 0)));
+    let memo = with(memo, "c", elsewhere(exited(137, 0)));
+    assert_eq!(actions(&pod, &memo), [start("i", 1)]);
+    let memo = with(memo, "i", exited(0, 1));
+    assert_eq!(actions(&pod, &memo), [start("c", 1)]);
+}
+
+#[test]
+fn a_pod_past_its_deadline_ends() {
+    let pod = pod("Always", &[], &["c"]);
+    let memo = PodMemo {
+        deadline_exceeded: true,
+        ..with(ready(), "c", running())
+    };
+    assert!(matches!(
+        &actions(&pod, &memo)[..],
+        [Action::StopContainer { .. }]
+    ));
+}
+
+#[test]
+fn a_sidecar_ends_when_the_others_have() {
+    let mut pod = pod("Never", &["s"], &["c"]);
+    let spec = pod.spec.as_mut().unwrap();
+    spec.init_containers.as_mut().unwrap()[0].restart_policy = Some("Always".into());
+    let memo = with(with(ready(), "s", running()), "c", exited(0, 0));
+    let stop = Action::StopContainer {
+        name: "s".into(),
+        grace_ms: 30_000,
+        why: StopReason::PodEnds,
+    };
+    assert_eq!(actions(&pod, &memo), [stop]);
 }

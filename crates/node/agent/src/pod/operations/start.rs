@@ -3,19 +3,21 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_image::Image;
 use cloudeck_runtime::{ContainerId, RequestError, Rootfs, SandboxId};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use tokio::sync::watch;
 
 use super::{Operations, chain, log_dir, mounts};
 use crate::hooks;
 use crate::node::Node;
 use crate::pod::convert::{self, ImageFacts, Resolved, label};
 use crate::pod::decide::all_containers;
-use crate::pod::memo::{Ended, Instance, InstanceState, Waiting};
-use crate::pod::report::{Report, StartFailure};
+use crate::pod::memo::{Ended, Instance, InstanceState, Millis};
+use crate::pod::report::StartFailure;
 use crate::pod::worker::{field_path, pod_reference};
 use crate::pulling;
 
@@ -27,6 +29,21 @@ pub(super) struct Start<'a> {
     pub(super) name: String,
     pub(super) attempt: u32,
     pub(super) pod_ip: Option<IpAddr>,
+    /// Turns true when the pod ends.
+    pub(super) cancelled: watch::Receiver<bool>,
+}
+
+/// Why there is no running container.
+pub(super) enum NotStarted {
+    /// The pod ends; nothing was made.
+    Abandoned,
+    Failed(Failed),
+}
+
+impl From<Failed> for NotStarted {
+    fn from(failure: Failed) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 type Failed = Box<StartFailure>;
@@ -48,7 +65,7 @@ impl Start<'_> {
         &self.operations.node
     }
 
-    pub(super) async fn run(&self) -> Result<Instance, Failed> {
+    pub(super) async fn run(&self) -> Result<Instance, NotStarted> {
         let spec = self
             .pod
             .spec
@@ -57,50 +74,38 @@ impl Start<'_> {
         let container = all_containers(spec).find(|c| c.name == self.name);
         let container =
             container.ok_or_else(|| failed("CreateContainerError", "the pod has no such container"))?;
-        let image = self.image(container).await?;
+        let image = tokio::select! {
+            image = self.image(container) => image?,
+            () = self.cancelled() => return Err(NotStarted::Abandoned),
+        };
         let result = self.create_and_start(spec, container, &image).await;
-        if let Err(failure) = &result {
+        if let Err(failure) = &result
+            // Its own event has been told, without the hook's words.
+            && failure.reason != "PostStartHookError"
+        {
             self.event(
                 EventType::Warning,
                 "Failed",
                 format!("Error: {}", failure.message),
             );
         }
-        result
+        Ok(result?)
+    }
+
+    async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.clone();
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            // The worker is gone at shutdown only; then this task is ended too.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn image(&self, container: &Container) -> Result<Arc<Image>, Failed> {
-        let name = container.image.as_deref().unwrap_or_default();
-        match pulling::ensure(self.node(), self.pod, container, &self.reference()).await {
-            Ok(image) => Ok(image),
-            Err(refusal) => {
-                self.event(EventType::Warning, "Failed", format!("Error: {}", refusal.reason));
-                if refusal.reason == "ErrImagePull" {
-                    // What a user sees until the next attempt.
-                    let waiting = Waiting {
-                        reason: refusal.reason.to_owned(),
-                        message: refusal.message.clone(),
-                    };
-                    self.operations
-                        .report(Report::Waiting {
-                            name: self.name.clone(),
-                            waiting: Some(waiting),
-                        })
-                        .await;
-                    self.event(
-                        EventType::Normal,
-                        "BackOff",
-                        format!("Back-off pulling image \"{name}\""),
-                    );
-                    let message = format!(
-                        "Back-off pulling image \"{name}\": ErrImagePull: {}",
-                        refusal.message
-                    );
-                    return Err(failed("ImagePullBackOff", message));
-                }
-                Err(failed(refusal.reason, refusal.message))
-            }
-        }
+        let image = pulling::ensure(self.node(), self.pod, container, &self.reference()).await;
+        image.map_err(|refusal| {
+            self.event(EventType::Warning, "Failed", format!("Error: {}", refusal.reason));
+            failed(refusal.reason, refusal.message)
+        })
     }
 
     async fn create_and_start(
@@ -159,6 +164,7 @@ impl Start<'_> {
         let image = container.image.clone().unwrap_or_default();
         let instance = |state| Instance {
             id: id.clone(),
+            sandbox: self.sandbox.clone(),
             attempt: self.attempt,
             state,
             image: image.clone(),
@@ -182,24 +188,55 @@ impl Start<'_> {
                 ended,
             }));
         }
-        let started_at = node.now();
+        let status = node.runtime.container_status(&id);
+        let started_at = status.map_or_else(|_| node.now(), |status| status.started_at_ns / 1_000_000);
         self.event(EventType::Normal, "Started", "Container started");
         self.forget_old_attempts().await;
-        let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
-        if let Some(hook) = hook
-            && let Err(message) = hooks::run(node, self.pod, container, &id, hook).await
-        {
-            self.event(
-                EventType::Warning,
-                "FailedPostStartHook",
-                format!("PostStartHook failed: {message}"),
-            );
-            let grace = std::time::Duration::from_secs(2);
-            if let Err(error) = node.runtime.stop_container(&id, grace).await {
-                tracing::warn!(container = %id, error = chain(&error), "container not stopped after its postStart hook");
+        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(instance(InstanceState::Running { started_at }));
+        };
+        let outcome = tokio::select! {
+            outcome = hooks::run(node, self.pod, container, &id, hook) => outcome,
+            () = self.cancelled() => Ok(()),
+        };
+        match outcome {
+            Ok(()) => Ok(instance(InstanceState::Running { started_at })),
+            Err(why) => {
+                let ended = self.end_after_hook(&id, started_at).await;
+                Err(Box::new(StartFailure {
+                    reason: "PostStartHookError".to_owned(),
+                    message: why,
+                    ended: Some(Box::new(instance(InstanceState::Exited(ended)))),
+                }))
             }
         }
-        Ok(instance(InstanceState::Running { started_at }))
+    }
+
+    /// Ends a container whose postStart hook has failed. The hook's words are not for events: they may hold secrets.
+    async fn end_after_hook(&self, id: &ContainerId, started_at: Millis) -> Ended {
+        let node = self.node();
+        self.event(EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+        self.event(EventType::Normal, "Killing", "FailedPostStartHook");
+        let spec = self.pod.spec.as_ref();
+        let seconds = spec
+            .and_then(|s| s.termination_grace_period_seconds)
+            .unwrap_or(30);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        if let Err(error) = node.runtime.stop_container(id, grace).await {
+            tracing::warn!(container = %id, error = chain(&error), "container not stopped after its postStart hook");
+        }
+        let status = node.runtime.container_status(id).ok();
+        let message = match &status {
+            Some(status) => crate::termination::message(node, status).await,
+            None => String::new(),
+        };
+        Ended::from_exit(
+            id.clone(),
+            started_at,
+            status.and_then(|s| s.exit),
+            message,
+            node.now(),
+        )
     }
 
     async fn rootfs(&self, image: &Image) -> Result<Rootfs, String> {

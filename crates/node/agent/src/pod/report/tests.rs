@@ -29,6 +29,7 @@ fn instance(attempt: u32) -> Instance {
     let state = InstanceState::Running { started_at: 1000 };
     Instance {
         id: id('a'),
+        sandbox: sandbox(),
         attempt,
         state,
         image: String::new(),
@@ -187,9 +188,9 @@ fn failed_starts_back_off_and_missing_configuration_is_looked_at_soon() {
             ended: None,
         },
     };
-    assert_eq!(after(vec![fail("ImagePullBackOff")]).retry_at, Some(15_000));
+    assert_eq!(after(vec![fail("ErrImagePull")]).retry_at, Some(15_000));
     assert_eq!(
-        after(vec![fail("ImagePullBackOff"), fail("ImagePullBackOff")]).retry_at,
+        after(vec![fail("ErrImagePull"), fail("ErrImagePull")]).retry_at,
         Some(25_000)
     );
     assert_eq!(
@@ -216,4 +217,38 @@ fn a_program_that_cannot_run_counts_as_an_attempt() {
     }]);
     assert_eq!(known.ended().unwrap().code, 127);
     assert_eq!(known.waiting.unwrap().reason, "RunContainerError");
+}
+
+#[test]
+fn an_end_that_overtakes_its_start_is_not_lost() {
+    let end = Report::Exited {
+        id: id('a'),
+        exit: Some(exit(3, 2000)),
+        message: "said".into(),
+    };
+    let start = Report::Started {
+        name: "c".into(),
+        instance: instance(1),
+    };
+    let known = after(vec![end, start]);
+    let ended = known.ended().unwrap();
+    assert_eq!((ended.code, ended.message.as_str()), (3, "said"));
+    assert_eq!(known.crash_delay_ms, 10_000);
+}
+
+#[test]
+fn ends_that_nobody_asks_for_are_bounded() {
+    let mut memo = PodMemo::default();
+    for n in 0..100u32 {
+        let id = ContainerId::parse(&format!("{n:064x}")).unwrap();
+        let report = Report::Exited {
+            id,
+            exit: None,
+            message: String::new(),
+        };
+        take(&mut memo, &pod(), report, 0);
+    }
+    assert_eq!(memo.early_exits.len(), 32);
+    let last = ContainerId::parse(&format!("{:064x}", 99)).unwrap();
+    assert!(memo.take_early_exit(&last).is_some());
 }

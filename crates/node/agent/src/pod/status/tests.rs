@@ -25,6 +25,7 @@ fn pod(policy: &str, names: &[&str]) -> Pod {
 fn instance(state: InstanceState) -> Instance {
     Instance {
         id: id('a'),
+        sandbox: sandbox(),
         attempt: 0,
         state,
         image: "i".into(),
@@ -226,4 +227,26 @@ fn transition_times_hold_while_nothing_changes_and_foreign_conditions_stay() {
         .unwrap();
     assert_eq!(ready.last_transition_time.as_ref().unwrap().0.as_second(), 10);
     assert_eq!(condition(&later, "x/y").0, "True");
+}
+
+#[test]
+fn a_late_pod_fails_with_its_reason_once_nothing_lives() {
+    let context = StatusContext {
+        host_ip: "10.0.0.1".parse().unwrap(),
+        host_network: false,
+    };
+    let status = |known: ContainerMemo| {
+        let mut memo = PodMemo {
+            deadline_exceeded: true,
+            ..PodMemo::default()
+        };
+        memo.containers.insert("c".into(), known);
+        let status = generate(&pod("Always", &["c"]), &memo, &context, 5000);
+        (status.phase.unwrap(), status.reason)
+    };
+    assert_eq!(status(running()), ("Running".into(), None));
+    assert_eq!(
+        status(ended(143)),
+        ("Failed".into(), Some("DeadlineExceeded".into()))
+    );
 }
