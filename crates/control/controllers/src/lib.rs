@@ -15,8 +15,11 @@
 
 mod claim;
 mod clock;
+mod cluster_roles;
 mod deployment;
 mod endpoints;
+mod everything;
+mod garbage;
 mod kinds;
 mod namespace;
 mod pending;
@@ -29,16 +32,19 @@ mod write;
 
 use std::sync::Arc;
 
-use cloudeck_client::{Client, Informer, InformerConfig};
-use cloudeck_machinery::GroupVersionResource;
+use cloudeck_client::Client;
 use cloudeck_task::Scope;
 use tokio::sync::watch;
 
 use clock::Clock;
+use cluster_roles::{ClusterRole, ClusterRoles};
 use deployment::Deployments;
 use deployment::facts::Deployment;
 use endpoints::service::Service;
 use endpoints::{EndpointSlices, LegacyEndpoints, Mirror, Slice};
+use everything::{Everything, Informers};
+use garbage::GarbageCollector;
+use namespace::Namespaces;
 use pod::Pod;
 use replicaset::ReplicaSets;
 use replicaset::facts::ReplicaSet;
@@ -76,9 +82,11 @@ impl Controllers {
 /// `kube-system`.
 pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: &Scope) -> Controllers {
     let clock = clock::system_clock();
-    let views = Views::start(&client(WATCHER), scope);
-    let all = All::new(&config, client, scope, &views, &clock);
+    let informers = Informers::new(client(WATCHER), scope);
+    let (views, everything) = (Views::new(&informers), Everything::new(&informers));
+    let all = All::new(&config, client, scope, (&views, &everything), &clock);
     views.follow(scope);
+    everything.follow(scope);
     let ready = Arc::new(watch::Sender::new(false));
     let controllers = Controllers {
         ready: Arc::clone(&ready),
@@ -86,6 +94,7 @@ pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: 
     let children = scope.clone();
     scope.spawn_until_shutdown("controllers", async move {
         views.filled().await;
+        everything.filled().await;
         all.run(&children);
         ready.send_replace(true);
     });
@@ -102,6 +111,9 @@ struct All {
     mirror: Mirror,
     service_accounts: ServiceAccounts,
     root_ca: RootCa,
+    cluster_roles: ClusterRoles,
+    garbage: GarbageCollector,
+    namespaces: Namespaces,
 }
 
 impl All {
@@ -109,7 +121,7 @@ impl All {
         config: &ControllersConfig,
         client: &dyn Fn(&str) -> Client,
         scope: &Scope,
-        views: &Views,
+        (views, everything): (&Views, &Everything),
         clock: &Clock,
     ) -> Self {
         Self {
@@ -159,6 +171,17 @@ impl All {
                 &views.namespaces,
                 &views.config_maps,
             ),
+            cluster_roles: ClusterRoles::new(
+                client("clusterrole-aggregation-controller"),
+                &views.cluster_roles,
+            ),
+            garbage: GarbageCollector::new(client("generic-garbage-collector"), everything),
+            namespaces: Namespaces::new(
+                client("namespace-controller"),
+                &views.namespaces,
+                everything,
+                clock.clone(),
+            ),
         }
     }
 
@@ -172,6 +195,9 @@ impl All {
             mirror,
             service_accounts,
             root_ca,
+            cluster_roles,
+            garbage,
+            namespaces,
         } = self;
         replica_sets.run(scope);
         deployments.run(scope);
@@ -180,6 +206,9 @@ impl All {
         mirror.run(scope);
         service_accounts.run(scope);
         root_ca.run(scope);
+        cluster_roles.run(scope);
+        garbage.run(scope);
+        namespaces.run(scope);
     }
 }
 
@@ -191,8 +220,8 @@ macro_rules! views {
         }
 
         impl Views {
-            fn start(client: &Client, scope: &Scope) -> Self {
-                Self { $($name: View::new(informer(client, scope, kinds::$name())),)* }
+            fn new(informers: &Informers) -> Self {
+                Self { $($name: View::new(informers.of(kinds::$name())),)* }
             }
 
             fn follow(&self, scope: &Scope) {
@@ -217,14 +246,5 @@ views! {
     namespaces: Whole,
     service_accounts: Whole,
     config_maps: Whole,
-}
-
-fn informer(client: &Client, scope: &Scope, resource: GroupVersionResource) -> Informer {
-    let config = InformerConfig {
-        resource,
-        namespace: String::new(),
-        label_selector: String::new(),
-        field_selector: String::new(),
-    };
-    Informer::start(scope, client.clone(), config)
+    cluster_roles: ClusterRole,
 }

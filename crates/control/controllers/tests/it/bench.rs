@@ -189,6 +189,10 @@ macro_rules! resources {
 
 resources! {
     pods => "" "v1" "pods",
+    namespaces => "" "v1" "namespaces",
+    config_maps => "" "v1" "configmaps",
+    service_accounts => "" "v1" "serviceaccounts",
+    cluster_roles => "rbac.authorization.k8s.io" "v1" "clusterroles",
     events => "" "v1" "events",
     services => "" "v1" "services",
     endpoints => "" "v1" "endpoints",

@@ -2,5 +2,7 @@
 
 mod bench;
 mod deployments;
+mod garbage;
+mod namespaces;
 mod replica_sets;
 mod services;
