@@ -1,0 +1,202 @@
+//! Load on the API: as many requests as so many clients can make, one after the other on a connection each.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use http::Method;
+
+use crate::Bench;
+use crate::api::{Api, Connection, JSON, MERGE};
+use crate::figure::{Report, percentile};
+use crate::node::Node;
+use crate::{processes, watchers};
+
+pub(crate) const FIGURES: &[&str] = &[
+    "create-1",
+    "create-16",
+    "create-64",
+    "get",
+    "patch",
+    "list",
+    "watch",
+    "load-memory",
+];
+/// How many pods a list has.
+const LISTED: usize = 5_000;
+
+/// All rows on one cluster, and the memory after them. A row that fails does not hold up the others.
+pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
+    let mut node = Node::started(&bench.program)?;
+    let time = Duration::from_secs(bench.few(10, 2) as u64);
+    for (id, clients) in [("create-1", 1), ("create-16", 16), ("create-64", 64)] {
+        let row = node.run(async |api: Api| creates(&api, id, clients, time).await);
+        set(report, id, row);
+    }
+    node.run(async |api: Api| fill(&api).await)?;
+    set(
+        report,
+        "get",
+        node.run(async |api: Api| repeat(&api, 64, time, get).await),
+    );
+    set(
+        report,
+        "patch",
+        node.run(async |api: Api| repeat(&api, 16, time, patch).await),
+    );
+    set(
+        report,
+        "list",
+        node.run(async |api: Api| repeat(&api, 4, time, list).await),
+    );
+    match node.run(async |api: Api| watchers::measure(&api, time).await) {
+        Ok((p99, remark)) => report.set_with("watch", p99, remark),
+        Err(error) => report.fail(&["watch"], &format!("{error:#}")),
+    }
+    // Buffers of closed connections are given back when the server is idle.
+    std::thread::sleep(Duration::from_secs(5));
+    let pids = processes::ours(node.machine().name())?;
+    report.set("load-memory", processes::resident_mb(&pids));
+    Ok(())
+}
+
+fn set(report: &mut Report, id: &'static str, row: Result<Row>) {
+    match row {
+        Ok(Row { rate, mut latencies }) => {
+            let (p50, p99) = (percentile(&mut latencies, 0.5), percentile(&mut latencies, 0.99));
+            report.set_with(id, rate, format!("p50 {p50:.1}, p99 {p99:.1} ms"));
+        }
+        Err(error) => report.fail(&[id], &format!("{error:#}")),
+    }
+}
+
+struct Row {
+    rate: f64,
+    /// Milliseconds.
+    latencies: Vec<f64>,
+}
+
+/// A client's number and which request of it this is.
+#[derive(Clone, Copy)]
+struct Turn {
+    client: usize,
+    count: usize,
+}
+
+/// Runs `request` on every connection again and again.
+async fn repeat(
+    api: &Api,
+    clients: usize,
+    time: Duration,
+    request: impl AsyncFn(&mut Connection, Turn) -> Result<usize>,
+) -> Result<Row> {
+    let mut connections = api.connections(clients).await?;
+    let begin = Instant::now();
+    let all = try_join_all(connections.iter_mut().enumerate().map(|(client, connection)| {
+        let request = &request;
+        async move {
+            let mut latencies = Vec::new();
+            for count in 0.. {
+                let start = Instant::now();
+                if start - begin >= time {
+                    break;
+                }
+                request(connection, Turn { client, count }).await?;
+                latencies.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+            anyhow::Ok(latencies)
+        }
+    }));
+    let latencies = all.await?.concat();
+    Ok(Row {
+        rate: latencies.len() as f64 / begin.elapsed().as_secs_f64(),
+        latencies,
+    })
+}
+
+/// Creates pods in a namespace of their own, which is emptied afterwards.
+async fn creates(api: &Api, namespace: &str, clients: usize, time: Duration) -> Result<Row> {
+    api.namespace(namespace).await?;
+    let path = pods_of(namespace);
+    let row = repeat(api, clients, time, async |connection, Turn { client, count }| {
+        connection
+            .call(Method::POST, &path, JSON, pod(&format!("p-{client}-{count}")))
+            .await
+    })
+    .await?;
+    let mut connection = api.connect().await?;
+    connection.call(Method::DELETE, &path, JSON, Bytes::new()).await?;
+    Ok(row)
+}
+
+/// As many pods as are listed later.
+async fn fill(api: &Api) -> Result<()> {
+    api.namespace("full").await?;
+    let path = pods_of("full");
+    let mut connections = api.connections(16).await?;
+    let clients = connections.len();
+    try_join_all(connections.iter_mut().enumerate().map(|(client, connection)| {
+        let path = &path;
+        async move {
+            for number in (client..LISTED).step_by(clients) {
+                connection
+                    .call(Method::POST, path, JSON, pod(&format!("p-{number}")))
+                    .await?;
+            }
+            anyhow::Ok(())
+        }
+    }))
+    .await?;
+    Ok(())
+}
+
+async fn get(connection: &mut Connection, turn: Turn) -> Result<usize> {
+    let path = format!("{}/p-{}", pods_of("full"), turn.client);
+    connection.call(Method::GET, &path, JSON, Bytes::new()).await
+}
+
+async fn patch(connection: &mut Connection, turn: Turn) -> Result<usize> {
+    let path = format!("{}/p-{}", pods_of("full"), turn.client);
+    let patch = format!(r#"{{"metadata":{{"annotations":{{"turn":"{}"}}}}}}"#, turn.count);
+    connection.call(Method::PATCH, &path, MERGE, patch.into()).await
+}
+
+async fn list(connection: &mut Connection, _: Turn) -> Result<usize> {
+    connection
+        .call(Method::GET, &pods_of("full"), JSON, Bytes::new())
+        .await
+}
+
+pub(crate) fn pods_of(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+/// A pod of 1.4 KB that no scheduler looks at.
+pub(crate) fn pod(name: &str) -> Bytes {
+    let filler = "x".repeat(900);
+    format!(
+        concat!(
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","labels":{{"app":"load","tier":"bench"}},"#,
+            r#""annotations":{{"filler":"{filler}"}}}},"spec":{{"schedulerName":"none","terminationGracePeriodSeconds":30,"#,
+            r#""containers":[{{"name":"main","image":"registry.example.com/team/load:1.0","command":["sleep","3600"],"#,
+            r#""env":[{{"name":"A","value":"b"}},{{"name":"C","value":"d"}}],"ports":[{{"containerPort":8080}}],"#,
+            r#""resources":{{"requests":{{"cpu":"10m","memory":"16Mi"}},"limits":{{"memory":"32Mi"}}}}}}]}}}}"#
+        ),
+        name = name,
+        filler = filler
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pod_is_as_large_as_it_says() {
+        let pod = pod("p-1");
+        assert!((1_380..1_460).contains(&pod.len()), "{}", pod.len());
+        serde_json::from_slice::<serde_json::Value>(&pod).unwrap();
+    }
+}
