@@ -1,5 +1,6 @@
-//! Developer tasks: `cargo xtask up|test|check|tidy|codegen`.
+//! Developer tasks: `cargo xtask up|test|bench|check|tidy|codegen`.
 
+mod bench;
 mod codegen;
 mod codegen_rbac;
 mod test;
@@ -22,8 +23,11 @@ fn main() -> Result<()> {
         Some("tidy") => tidy::run(&root(), arguments.get(1).is_some_and(|flag| flag == "--update")),
         Some("test") => test::run(&root(), &arguments[1..]),
         Some("up") => up::run(&root()),
+        Some("bench") => bench::run(&root(), &arguments[1..]),
         Some("check") => check(&root()),
-        _ => bail!("usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | check"),
+        _ => bail!(
+            "usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | bench [SECONDS] | check"
+        ),
     }
 }
 

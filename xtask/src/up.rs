@@ -1,42 +1,49 @@
 //! `cargo xtask up`: the product built, a cluster on this machine, and a demo on it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::tools;
 
-/// Builds the release binary and returns where it is.
+/// Builds the product as it is shipped and returns where it is.
 ///
 /// # Errors
 /// When it does not compile.
 pub(crate) fn release(root: &Path) -> Result<PathBuf> {
-    let arguments = [
-        "build",
-        "--release",
-        "--package",
-        "cloudeck",
-        "--message-format=json-render-diagnostics",
-    ];
+    release_of(root, "cloudeck", &[])
+}
+
+/// Builds a package, or what `flags` choose of it, in the release profile, and returns where its program is.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn release_of(root: &Path, package: &str, flags: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
-        .args(arguments)
+        .args([
+            "build",
+            "--release",
+            "--message-format=json-render-diagnostics",
+            "--package",
+            package,
+        ])
+        .args(flags);
+    let messages = cargo
         .current_dir(root)
-        .stderr(std::process::Stdio::inherit());
-    let messages = tools::output(&mut cargo).context("build the release binary")?;
-    let text = String::from_utf8_lossy(&messages);
-    let executable = text
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    ensure!(messages.status.success(), "{package} does not compile");
+    let text = String::from_utf8_lossy(&messages.stdout);
+    let artifacts = text
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| {
-            let is_ours = message["target"]["name"] == "cloudeck" && message["reason"] == "compiler-artifact";
-            message["executable"]
-                .as_str()
-                .filter(|_| is_ours)
-                .map(PathBuf::from)
-        });
-    executable.context("cargo did not say where the binary is")
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut programs = artifacts.filter_map(|artifact| artifact["executable"].as_str().map(PathBuf::from));
+    programs
+        .next_back()
+        .with_context(|| format!("cargo did not say where the program of {package} is"))
 }
 
 /// Builds, starts, deploys; the last line of standard output is the demo's URL.

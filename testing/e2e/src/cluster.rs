@@ -251,10 +251,9 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.tell();
         }
-        // The machine goes next, and all processes with it; here only the child is waited for.
+        // The machine goes next, and all its processes with it; of a daemon, only the parent is here.
         if let Some(mut daemon) = self.daemon.take() {
-            let process = self.machine.process_of(&daemon);
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            let _ = daemon.kill();
             let _ = daemon.wait();
         }
     }

@@ -26,16 +26,10 @@ pub(crate) fn anonymous_status(cluster: &Cluster, server: &str, path: &str) -> u
         let mut config = Config::new(server.parse().unwrap());
         config.accept_invalid_certs = true;
         let client = Client::try_from(config).unwrap();
-        let request = kube::core::request::Request::new(path).get("", &kube::api::GetParams::default());
-        let (mut parts, _) = request.unwrap().into_parts();
-        parts.uri = path.parse().unwrap();
-        let body = kube::client::Body::empty();
-        client
-            .send(http::Request::from_parts(parts, body))
-            .await
-            .unwrap()
-            .status()
-            .as_u16()
+        let request = http::Request::get(path)
+            .body(kube::client::Body::empty())
+            .unwrap();
+        client.send(request).await.unwrap().status().as_u16()
     })
 }
 

@@ -104,23 +104,33 @@ fn invalid_objects_are_refused_with_causes_and_stale_ones_with_a_conflict() {
 }
 
 #[test]
-fn a_watch_from_too_long_ago_is_told_that_it_is_gone() {
+fn a_read_of_too_long_ago_and_its_continuation_are_told_that_it_is_gone() {
     let cluster = Cluster::start_with(&["--api-horizon", "1s"]);
     let path = "/api/v1/namespaces/default/configmaps";
     cluster.kubectl("create configmap x").ok();
+    cluster.kubectl("create configmap y").ok();
     let old = cluster.field("configmap x", "{.metadata.resourceVersion}");
-    eventually("the horizon to pass", || {
-        cluster.kubectl("annotate --overwrite configmap x at=a").ok();
-        cluster.kubectl("annotate --overwrite configmap x at=b").ok();
-        let url = format!("{path}?watch=true&timeoutSeconds=1&resourceVersion={old}");
-        let done = cluster.kubectl_words(&["get", "--raw", &url]);
-        let all = format!("{}{}", done.stdout, done.stderr);
-        if all.contains("too old resource version") || all.contains("410") {
-            Ok(())
-        } else {
-            Err(all)
-        }
-    });
+    let first: serde_json::Value = {
+        let page = cluster
+            .kubectl_words(&["get", "--raw", &format!("{path}?limit=1")])
+            .ok();
+        serde_json::from_str(&page).unwrap()
+    };
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    for url in [
+        format!("{path}?resourceVersion={old}&resourceVersionMatch=Exact"),
+        format!("{path}?limit=1&continue={token}"),
+    ] {
+        eventually("the horizon to pass", || {
+            cluster.kubectl("annotate --overwrite configmap x at=a").ok();
+            cluster.kubectl("annotate --overwrite configmap x at=b").ok();
+            let done = cluster.kubectl_words(&["get", "--raw", &url]);
+            let is_gone = ["too old resource version", "Expired", "Gone"]
+                .iter()
+                .any(|word| done.stderr.contains(word));
+            if is_gone { Ok(()) } else { Err(done.to_string()) }
+        });
+    }
 }
 
 #[test]
