@@ -19,9 +19,11 @@ mod cluster_roles;
 mod deployment;
 mod endpoints;
 mod everything;
+mod expiry;
 mod garbage;
 mod kinds;
 mod namespace;
+mod node;
 mod pending;
 mod pod;
 mod replicaset;
@@ -43,8 +45,12 @@ use deployment::facts::Deployment;
 use endpoints::service::Service;
 use endpoints::{EndpointSlices, LegacyEndpoints, Mirror, Slice};
 use everything::{Everything, Informers};
+use expiry::EventExpiry;
 use garbage::GarbageCollector;
 use namespace::Namespaces;
+use node::Nodes;
+use node::eviction::Evictions;
+use node::orphans::OrphanedPods;
 use pod::Pod;
 use replicaset::ReplicaSets;
 use replicaset::facts::ReplicaSet;
@@ -114,6 +120,10 @@ struct All {
     cluster_roles: ClusterRoles,
     garbage: GarbageCollector,
     namespaces: Namespaces,
+    nodes: Nodes,
+    evictions: Evictions,
+    orphaned_pods: OrphanedPods,
+    event_expiry: EventExpiry,
 }
 
 impl All {
@@ -182,6 +192,25 @@ impl All {
                 everything,
                 clock.clone(),
             ),
+            nodes: Nodes::new(
+                client("node-controller"),
+                scope,
+                (&views.nodes, &views.leases, &views.pods),
+                clock.clone(),
+            ),
+            evictions: Evictions::new(
+                client("node-controller"),
+                scope,
+                (&views.nodes, &views.pods),
+                clock.clone(),
+            ),
+            orphaned_pods: OrphanedPods::new(
+                client("pod-garbage-collector"),
+                (&views.nodes, &views.pods),
+                clock.clone(),
+            ),
+            // No role of upstream's is for this, because there the server does it; this one may delete anything.
+            event_expiry: EventExpiry::new(client(WATCHER), &views.events, clock.clone()),
         }
     }
 
@@ -198,6 +227,10 @@ impl All {
             cluster_roles,
             garbage,
             namespaces,
+            nodes,
+            evictions,
+            orphaned_pods,
+            event_expiry,
         } = self;
         replica_sets.run(scope);
         deployments.run(scope);
@@ -209,6 +242,10 @@ impl All {
         cluster_roles.run(scope);
         garbage.run(scope);
         namespaces.run(scope);
+        nodes.run(scope);
+        evictions.run(scope);
+        orphaned_pods.run(scope);
+        event_expiry.run(scope);
     }
 }
 
@@ -243,6 +280,8 @@ views! {
     endpoints: Whole,
     endpoint_slices: Slice,
     nodes: Whole,
+    leases: Whole,
+    events: Whole,
     namespaces: Whole,
     service_accounts: Whole,
     config_maps: Whole,

@@ -4,5 +4,6 @@ mod bench;
 mod deployments;
 mod garbage;
 mod namespaces;
+mod nodes;
 mod replica_sets;
 mod services;

@@ -1,0 +1,147 @@
+//! Whether a node is heard of. Pure.
+
+use std::time::Duration;
+
+use cloudeck_machinery::{Value, value};
+
+use crate::clock::Now;
+
+/// How long a node may be silent.
+const GRACE: Duration = Duration::from_secs(50);
+/// How long a new node may take to speak for the first time.
+const STARTUP_GRACE: Duration = Duration::from_secs(60);
+
+/// What was last heard of a node, and when it was heard here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Health {
+    heard: Now,
+    heartbeat: Option<String>,
+    renewed: Option<String>,
+    ready: bool,
+}
+
+impl Health {
+    /// Takes in what holds now; also answers whether the node was ready and no longer is.
+    pub(super) fn observe(seen: Option<Self>, node: &Value, renewed: Option<&str>, now: Now) -> (Self, bool) {
+        let ready = condition(node, "Ready");
+        let heartbeat = ready.and_then(|ready| ready.str_at(&["lastHeartbeatTime"]));
+        let is_silent =
+            |seen: &Self| seen.heartbeat.as_deref() == heartbeat && seen.renewed.as_deref() == renewed;
+        let heard = seen
+            .as_ref()
+            .filter(|seen| is_silent(seen))
+            .map_or(now, |seen| seen.heard);
+        let ready = is_ready(node);
+        let lost_ready = seen.is_some_and(|seen| seen.ready && !ready);
+        let health = Self {
+            heard,
+            heartbeat: heartbeat.map(str::to_owned),
+            renewed: renewed.map(str::to_owned),
+            ready,
+        };
+        (health, lost_ready)
+    }
+
+    /// How long until the node's silence counts; `None` when it does.
+    pub(super) fn time_left(&self, node: &Value, now: Now) -> Option<Duration> {
+        let grace = if condition(node, "Ready").is_some() {
+            GRACE
+        } else {
+            STARTUP_GRACE
+        };
+        let silent = u64::try_from(now.0.saturating_sub(self.heard.0)).unwrap_or(0);
+        let left = grace.saturating_sub(Duration::from_millis(silent));
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+pub(super) fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = node.items_at(&["status", "conditions"]).iter();
+    conditions.find(|condition| condition.str_at(&["type"]) == Some(kind))
+}
+
+pub(super) fn is_ready(node: &Value) -> bool {
+    condition(node, "Ready").and_then(|ready| ready.str_at(&["status"])) == Some("True")
+}
+
+/// The node with what it says of itself made Unknown; `None` when all is Unknown already.
+pub(super) fn unknown(node: &Value, now: Now) -> Option<Value> {
+    let mut conditions = node.items_at(&["status", "conditions"]).to_vec();
+    let mut changed = false;
+    for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
+        let present = conditions
+            .iter_mut()
+            .find(|condition| condition.str_at(&["type"]) == Some(kind));
+        match present {
+            None => {
+                changed = true;
+                let created = node
+                    .str_at(&["metadata", "creationTimestamp"])
+                    .unwrap_or_default();
+                conditions.push(value!({
+                    "type": (kind), "status": "Unknown", "reason": "NodeStatusNeverUpdated",
+                    "message": "Kubelet never posted node status.",
+                    "lastHeartbeatTime": (created), "lastTransitionTime": (now.timestamp())
+                }));
+            }
+            Some(present) if present.str_at(&["status"]) != Some("Unknown") => {
+                changed = true;
+                present.set_at(&["status"], "Unknown");
+                present.set_at(&["reason"], "NodeStatusUnknown");
+                present.set_at(&["message"], "Kubelet stopped posting node status.");
+                present.set_at(&["lastTransitionTime"], now.timestamp());
+            }
+            Some(_) => {}
+        }
+    }
+    let mut tree = node.clone();
+    tree.set_at(&["status", "conditions"], conditions);
+    changed.then_some(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudeck_machinery::json;
+
+    use super::*;
+
+    fn node(status: &str, heartbeat: &str) -> Value {
+        let text = format!(
+            r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","lastHeartbeatTime":"{heartbeat}"}}]}}}}"#
+        );
+        json::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_renewed_lease_or_a_new_heartbeat_starts_the_time_anew() {
+        let tree = node("True", "a");
+        let (health, _) = Health::observe(None, &tree, Some("1"), Now(0));
+        let later = Now(49_000);
+        let (silent, _) = Health::observe(Some(health.clone()), &tree, Some("1"), later);
+        assert_eq!(silent.time_left(&tree, later), Some(Duration::from_secs(1)));
+        assert_eq!(silent.time_left(&tree, Now(50_000)), None);
+        let (renewed, _) = Health::observe(Some(health.clone()), &tree, Some("2"), later);
+        assert_eq!(renewed.time_left(&tree, later), Some(GRACE));
+        let (posted, _) = Health::observe(Some(health), &node("True", "b"), Some("1"), later);
+        assert_eq!(posted.time_left(&tree, later), Some(GRACE));
+    }
+
+    #[test]
+    fn losing_readiness_is_told_once() {
+        let (ready, lost) = Health::observe(None, &node("True", "a"), None, Now(0));
+        assert!(!lost);
+        let (unready, lost) = Health::observe(Some(ready), &node("Unknown", "a"), None, Now(1));
+        assert!(lost);
+        assert!(!Health::observe(Some(unready), &node("Unknown", "a"), None, Now(2)).1);
+    }
+
+    #[test]
+    fn a_silent_node_becomes_unknown_once() {
+        let tree = unknown(&node("True", "a"), Now(0)).unwrap();
+        let ready = condition(&tree, "Ready").unwrap();
+        assert_eq!(ready.str_at(&["reason"]), Some("NodeStatusUnknown"));
+        let memory = condition(&tree, "MemoryPressure").unwrap();
+        assert_eq!(memory.str_at(&["reason"]), Some("NodeStatusNeverUpdated"));
+        assert_eq!(unknown(&tree, Now(9)), None);
+    }
+}

@@ -1,0 +1,137 @@
+use cloudeck_machinery::{Value, json, value};
+
+use crate::bench::{Bench, endpoint_slices, events, is_deleting, node, nodes, pods, services};
+
+fn pod(name: &str, node: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},"spec":{{"nodeName":"{node}",
+        "containers":[{{"name":"c","image":"i"}}]}}}}"#
+    )
+}
+
+async fn say_ready(bench: &Bench, name: &str, status: &str) {
+    let patch = value!({"status": {"conditions": [{
+        "type": "Ready", "status": (status), "lastHeartbeatTime": "2020-01-01T00:00:00Z",
+        "lastTransitionTime": "2020-01-01T00:00:00Z"
+    }]}});
+    bench
+        .admin
+        .merge_patch(&nodes(), "", name, "status", &patch)
+        .await
+        .unwrap();
+}
+
+fn has_taint(node: &Value, key: &str, effect: &str) -> bool {
+    node.items_at(&["spec", "taints"])
+        .iter()
+        .any(|taint| taint.str_at(&["key"]) == Some(key) && taint.str_at(&["effect"]) == Some(effect))
+}
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+#[tokio::test]
+async fn taints_follow_a_nodes_conditions() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    bench.create(&nodes(), &node("b")).await;
+    say_ready(&bench, "a", "True").await;
+    let clean = |node: &Value| node.items_at(&["spec", "taints"]).is_empty();
+    bench.until_one(&nodes(), "a", "no taint", clean).await;
+    say_ready(&bench, "b", "False").await;
+    let both =
+        |node: &Value| has_taint(node, NOT_READY, "NoSchedule") && has_taint(node, NOT_READY, "NoExecute");
+    bench.until_one(&nodes(), "b", "both taints", both).await;
+    // With no node ready nothing is to be evicted.
+    say_ready(&bench, "a", "False").await;
+    let one =
+        |node: &Value| has_taint(node, NOT_READY, "NoSchedule") && !has_taint(node, NOT_READY, "NoExecute");
+    bench.until_one(&nodes(), "b", "one taint", one).await;
+    bench.until_one(&nodes(), "a", "one taint", one).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_cordoned_node_is_tainted_until_it_is_uncordoned() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    say_ready(&bench, "a", "True").await;
+    let cordon =
+        |flag: &str| json::parse(format!(r#"{{"spec":{{"unschedulable":{flag}}}}}"#).as_bytes()).unwrap();
+    bench
+        .admin
+        .merge_patch(&nodes(), "", "a", "", &cordon("true"))
+        .await
+        .unwrap();
+    let tainted = |node: &Value| has_taint(node, "node.kubernetes.io/unschedulable", "NoSchedule");
+    bench.until_one(&nodes(), "a", "the taint", tainted).await;
+    bench
+        .admin
+        .merge_patch(&nodes(), "", "a", "", &cordon("null"))
+        .await
+        .unwrap();
+    bench
+        .until_one(&nodes(), "a", "no taint", |node| !tainted(node))
+        .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn pods_that_do_not_tolerate_a_taint_are_evicted() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    say_ready(&bench, "a", "True").await;
+    bench.create(&pods(), &pod("weak", "a")).await;
+    let mut tolerant = json::parse(pod("strong", "a").as_bytes()).unwrap();
+    tolerant.set_at(&["spec", "tolerations"], vec![value!({"operator": "Exists"})]);
+    bench.create(&pods(), &tolerant.to_string()).await;
+    let taint = json::parse(br#"{"spec":{"taints":[{"key":"mine","effect":"NoExecute"}]}}"#).unwrap();
+    bench
+        .admin
+        .merge_patch(&nodes(), "", "a", "", &taint)
+        .await
+        .unwrap();
+    let evicted = |pod: &Value| {
+        let conditions = pod.items_at(&["status", "conditions"]).iter();
+        let mut reasons = conditions.filter_map(|condition| condition.str_at(&["reason"]));
+        is_deleting(pod) && reasons.any(|reason| reason == "DeletionByTaintManager")
+    };
+    bench.until_one(&pods(), "weak", "its eviction", evicted).await;
+    let told = |event: &Value| event.str_at(&["reason"]) == Some("TaintManagerEviction");
+    bench
+        .until(&events(), "the event", |events| events.iter().any(told))
+        .await;
+    assert!(!is_deleting(&bench.get(&pods(), "strong").await.unwrap()));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_is_no_longer_ready_are_not_ready() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    say_ready(&bench, "a", "True").await;
+    bench
+        .until_one(&nodes(), "a", "no taint", |node| {
+            node.items_at(&["spec", "taints"]).is_empty()
+        })
+        .await;
+    let created = bench.create(&pods(), &pod("p", "a")).await;
+    bench
+        .patch(&pods(), "p", "", r#"{"metadata":{"labels":{"app":"p"}}}"#)
+        .await;
+    bench.make_ready(&created.tree()).await;
+    // Once an endpoint tells of the pod's readiness the controllers know of it.
+    let service = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"p"},
+        "spec":{"selector":{"app":"p"},"ports":[{"port":80}]}}"#;
+    bench.create(&services(), service).await;
+    let ready = |slice: &Value| slice.to_string().contains(r#""ready":true,"serving":true"#);
+    bench
+        .until(&endpoint_slices(), "the endpoint", |all| all.iter().any(ready))
+        .await;
+    say_ready(&bench, "a", "Unknown").await;
+    let unready = |pod: &Value| {
+        let mut conditions = pod.items_at(&["status", "conditions"]).iter();
+        conditions.any(|it| it.str_at(&["type"]) == Some("Ready") && it.str_at(&["status"]) == Some("False"))
+    };
+    bench.until_one(&pods(), "p", "it to be not ready", unready).await;
+    bench.stop().await;
+}
