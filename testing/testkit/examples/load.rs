@@ -22,10 +22,12 @@ async fn main() -> anyhow::Result<()> {
     let mode = words.first().map_or("create", String::as_str).to_owned();
     let clients: usize = words.get(1).map_or(Ok(16), |word| word.parse())?;
     let seconds: u64 = words.get(2).map_or(Ok(3), |word| word.parse())?;
+    let begun = Instant::now();
     let scope = Scope::root("load");
     let directory = tempfile::tempdir_in(".")?;
     let store = EmbeddedStore::open(directory.path(), EmbeddedOptions::default(), &scope)?;
     let test = Arc::new(TestServer::start_on(Arc::new(store), scope).await?);
+    println!("ready after {:?}", begun.elapsed());
     let account = cloudeck_machinery::value!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     let accounts = cloudeck_machinery::GroupVersionResource::new("", "v1", "serviceaccounts");
     test.admin().create(&accounts, "default", &account).await?;
@@ -96,14 +98,8 @@ async fn run(
                 send(&mut sender, "POST", PODS, "application/json", pod(&name)).await?;
             }
             "get" => {
-                send(
-                    &mut sender,
-                    "GET",
-                    &format!("{PODS}/pod-{}", client % 64),
-                    "",
-                    Bytes::new(),
-                )
-                .await?
+                let path = format!("{PODS}/pod-{}", client % 64);
+                send(&mut sender, "GET", &path, "", Bytes::new()).await?;
             }
             "watch" => return watch(&mut sender, until, &done).await,
             "list" => send(&mut sender, "GET", PODS, "", Bytes::new()).await?,
