@@ -11,7 +11,9 @@
 
 mod caches;
 mod clock;
+mod garbage;
 mod kinds;
+mod namespace;
 mod node;
 mod pod_gc;
 mod taint_eviction;
@@ -26,6 +28,8 @@ use tokio::sync::watch;
 
 use caches::Caches;
 use clock::Clock;
+use garbage::Garbage;
+use namespace::Namespaces;
 use node::{Grace, Nodes};
 use pod_gc::{PodGc, PodGcLimits};
 use taint_eviction::TaintEviction;
@@ -94,6 +98,8 @@ struct All {
     nodes: Nodes,
     taint_eviction: TaintEviction,
     pod_gc: PodGc,
+    namespaces: Namespaces,
+    garbage: Garbage,
 }
 
 impl All {
@@ -116,6 +122,8 @@ impl All {
             nodes: Nodes::new(client("node-controller"), caches, grace, clock.clone(), scope),
             taint_eviction: TaintEviction::new(client("node-controller"), caches, clock.clone(), scope),
             pod_gc: PodGc::new(client("pod-garbage-collector"), caches, limits, clock.clone()),
+            namespaces: Namespaces::new(client("namespace-controller"), caches, clock.clone()),
+            garbage: Garbage::new(client("generic-garbage-collector"), caches, scope),
         }
     }
 
@@ -125,9 +133,13 @@ impl All {
             nodes,
             taint_eviction,
             pod_gc,
+            namespaces,
+            garbage,
         } = self;
         nodes.run(scope);
         taint_eviction.run(scope);
         pod_gc.run(scope);
+        namespaces.run(scope);
+        garbage.run(scope);
     }
 }
