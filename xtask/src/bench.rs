@@ -1,4 +1,4 @@
-//! `cargo xtask bench [SECONDS]`: builds what is measured and what measures, and runs it.
+//! `cargo xtask bench [--quick] [GROUP…]`: builds what is measured and what measures, and runs it.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,16 +30,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         // Their cells say then that they were not measured.
         eprintln!("{error:#}");
     }
-    let go = tools::ensure_go()?;
-    let kubectl = tools::ensure_kubectl(go.as_deref())?;
     let product = up::release(root)?;
-    let measure = up::release_of(root, "cloudeck-bench", &[])?;
-    let runtime = up::release_of(root, "cloudeck-runtime", &["--example", "bench"])?;
-    let mut bench = Command::new(measure);
-    bench
-        .args(arguments)
-        .env("CLOUDECK_BIN", product)
-        .env("CLOUDECK_KUBECTL", kubectl)
-        .env("CLOUDECK_RUNTIME_BENCH", runtime);
-    tools::run(&mut bench).context("measure")
+    let measure = up::release_of(root, "cloudeck-bench")?;
+    tools::run(Command::new(measure).arg(product).args(arguments)).context("measure")
 }

@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         Some("bench") => bench::run(&root(), &arguments[1..]),
         Some("check") => check(&root()),
         _ => bail!(
-            "usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | bench [SECONDS] | check"
+            "usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | bench [--quick] [GROUP…] | check"
         ),
     }
 }

@@ -12,24 +12,22 @@ use crate::tools;
 /// # Errors
 /// When it does not compile.
 pub(crate) fn release(root: &Path) -> Result<PathBuf> {
-    release_of(root, "cloudeck", &[])
+    release_of(root, "cloudeck")
 }
 
-/// Builds a package, or what `flags` choose of it, in the release profile, and returns where its program is.
+/// Builds a package in the release profile, and returns where its program is.
 ///
 /// # Errors
 /// When it does not compile.
-pub(crate) fn release_of(root: &Path, package: &str, flags: &[&str]) -> Result<PathBuf> {
+pub(crate) fn release_of(root: &Path, package: &str) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--message-format=json-render-diagnostics",
-            "--package",
-            package,
-        ])
-        .args(flags);
+    cargo.args([
+        "build",
+        "--release",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        package,
+    ]);
     let messages = cargo
         .current_dir(root)
         .stderr(Stdio::inherit())

@@ -28,7 +28,7 @@ pub use terminal::Terminal;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes on a busy machine; who waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` gives something.
 ///

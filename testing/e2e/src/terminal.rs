@@ -90,7 +90,7 @@ impl Terminal {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(part) => self.seen.push_str(&part),
-                Err(_) => panic!("the terminal does not show {text:?} but {:?}", self.seen),
+                Err(why) => panic!("{why}: the terminal does not show {text:?} but {:?}", self.seen),
             }
         }
     }
