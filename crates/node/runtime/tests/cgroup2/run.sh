@@ -21,6 +21,8 @@ test -x /bin/busybox || apt-get install -y -q busybox-static >>"$cache/apt.log" 
 if ! test -e "$cache/kernel/ready"; then
     rm -rf "$cache/kernel" "$cache/download"
     mkdir -p "$cache/download"
+    # A fresh machine has no lists of packages.
+    apt-get update -q >"$cache/apt.log" 2>&1
     package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-6[^ ]*\)/\1/p' | head -n 1)
     (cd "$cache/download" && apt-get download -q "$package" >>"$cache/apt.log" 2>&1)
     dpkg -x "$cache"/download/*.deb "$cache/kernel"
