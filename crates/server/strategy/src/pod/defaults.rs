@@ -222,7 +222,13 @@ fn volume(volume: &mut Value) {
         let policy = pull_policy(image.str_at(&["reference"]).unwrap_or_default());
         fill::text(image, "pullPolicy", policy);
     }
-    rare_volume(volume);
+    let rare = |key: &str| matches!(key, "iscsi" | "rbd" | "scaleIO" | "azureDisk" | "ephemeral");
+    if volume
+        .as_object()
+        .is_some_and(|map| map.keys().any(|key| rare(key)))
+    {
+        rare_volume(volume);
+    }
 }
 
 fn downward_items(api: &mut Value) {

@@ -1,6 +1,6 @@
 //! Volumes, and where containers mount them.
 
-use cloudeck_machinery::{Quantity, Value, names};
+use cloudeck_machinery::{Map, Quantity, Value, names};
 
 use super::{containers, env};
 use crate::check::{At, Faults, list, present, text};
@@ -85,7 +85,7 @@ fn is_made_claim(claim: &str, pod: &str, volumes: &[Value]) -> bool {
 
 fn source(volume: &Value, name: &str, pod: Option<&str>, at: &At<'_>, faults: &mut Faults) {
     let mut seen = false;
-    for kind in SOURCES {
+    for kind in present_sources(volume) {
         let Some(source) = present(volume, kind) else {
             continue;
         };
@@ -113,6 +113,17 @@ fn source(volume: &Value, name: &str, pod: Option<&str>, at: &At<'_>, faults: &m
     if !seen {
         faults.required(at, "must specify a volume type");
     }
+}
+
+/// The sources that the volume has, in upstream's order; nearly always one.
+fn present_sources(volume: &Value) -> Vec<&'static str> {
+    let members = volume.as_object().into_iter().flat_map(Map::iter);
+    let mut places: Vec<usize> = members
+        .filter(|(_, source)| !source.is_null())
+        .filter_map(|(key, _)| SOURCES.iter().position(|kind| *kind == key.as_str()))
+        .collect();
+    places.sort_unstable();
+    places.into_iter().map(|place| SOURCES[place]).collect()
 }
 
 fn one_source(kind: &str, source: &Value, at: &At<'_>, faults: &mut Faults) {
