@@ -7,10 +7,6 @@
 //! written back (writes are value trees, deletions and patches). Not here: Jobs, DaemonSets, StatefulSets, volumes,
 //! quotas, disruption budgets, certificates.
 //!
-//! Elsewhere (`crates/control/lifecycle`, written by somebody else): garbage collection, namespace life cycle, cluster-role
-//! aggregation, node life cycle, event expiry. Here: ReplicaSet, Deployment, EndpointSlice, Endpoints and mirroring,
-//! service accounts, root CA.
-//!
 //! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
 
 mod claim;
@@ -90,7 +86,14 @@ pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: 
     let clock = clock::system_clock();
     let informers = Informers::new(client(WATCHER), scope);
     let (views, everything) = (Views::new(&informers), Everything::new(&informers));
-    let all = All::new(&config, client, scope, (&views, &everything), &clock);
+    let parts = Parts {
+        client,
+        scope,
+        views: &views,
+        everything: &everything,
+        clock: &clock,
+    };
+    let all = all(&config, &parts);
     views.follow(scope);
     everything.follow(scope);
     let ready = Arc::new(watch::Sender::new(false));
@@ -101,152 +104,196 @@ pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: 
     scope.spawn_until_shutdown("controllers", async move {
         views.filled().await;
         everything.filled().await;
-        all.run(&children);
+        for controller in &all {
+            controller.run(&children);
+        }
         ready.send_replace(true);
     });
     controllers
 }
 
-/// All controllers. Made first, so that each has its handlers in place before anything changes; run once the views are
-/// filled.
-struct All {
-    replica_sets: ReplicaSets,
-    deployments: Deployments,
-    endpoint_slices: EndpointSlices,
-    endpoints: LegacyEndpoints,
-    mirror: Mirror,
-    service_accounts: ServiceAccounts,
-    root_ca: RootCa,
-    cluster_roles: ClusterRoles,
-    garbage: GarbageCollector,
-    namespaces: Namespaces,
-    nodes: Nodes,
-    evictions: Evictions,
-    orphaned_pods: OrphanedPods,
-    event_expiry: EventExpiry,
+/// A controller with its handlers in place.
+trait Controller: Send + Sync {
+    /// Starts its workers. Called once the views are filled.
+    fn run(&self, scope: &Scope);
 }
 
-impl All {
-    fn new(
-        config: &ControllersConfig,
-        client: &dyn Fn(&str) -> Client,
-        scope: &Scope,
-        (views, everything): (&Views, &Everything),
-        clock: &Clock,
-    ) -> Self {
-        Self {
-            replica_sets: ReplicaSets::new(
-                client("replicaset-controller"),
-                scope,
-                &views.replica_sets,
-                &views.pods,
-                clock.clone(),
-            ),
-            deployments: Deployments::new(
-                client("deployment-controller"),
-                scope,
-                &views.deployments,
-                &views.replica_sets,
-                &views.pods,
-                clock.clone(),
-            ),
-            endpoint_slices: EndpointSlices::new(
-                client("endpointslice-controller"),
-                &views.services,
-                &views.pods,
-                &views.nodes,
-                &views.endpoint_slices,
-            ),
-            endpoints: LegacyEndpoints::new(
-                client("endpoint-controller"),
-                &views.services,
-                &views.pods,
-                &views.endpoints,
-            ),
-            mirror: Mirror::new(
-                client("endpointslicemirroring-controller"),
-                scope,
-                &views.services,
-                &views.endpoints,
-                &views.endpoint_slices,
-            ),
-            service_accounts: ServiceAccounts::new(
-                client("service-account-controller"),
-                &views.namespaces,
-                &views.service_accounts,
-            ),
-            root_ca: RootCa::new(
-                client("root-ca-cert-publisher"),
-                &config.root_ca_pem,
-                &views.namespaces,
-                &views.config_maps,
-            ),
-            cluster_roles: ClusterRoles::new(
-                client("clusterrole-aggregation-controller"),
-                &views.cluster_roles,
-            ),
-            garbage: GarbageCollector::new(client("generic-garbage-collector"), everything),
-            namespaces: Namespaces::new(
-                client("namespace-controller"),
-                &views.namespaces,
-                everything,
-                clock.clone(),
-            ),
-            nodes: Nodes::new(
-                client("node-controller"),
-                scope,
-                (&views.nodes, &views.leases, &views.pods),
-                clock.clone(),
-            ),
-            evictions: Evictions::new(
-                client("node-controller"),
-                scope,
-                (&views.nodes, &views.pods),
-                clock.clone(),
-            ),
-            orphaned_pods: OrphanedPods::new(
-                client("pod-garbage-collector"),
-                (&views.nodes, &views.pods),
-                clock.clone(),
-            ),
-            // No role of upstream's is for this, because there the server does it; this one may delete anything.
-            event_expiry: EventExpiry::new(client(WATCHER), &views.events, clock.clone()),
-        }
-    }
+macro_rules! controllers {
+    ($($name:ty),* $(,)?) => {
+        $(impl Controller for $name {
+            fn run(&self, scope: &Scope) {
+                <$name>::run(self, scope);
+            }
+        })*
+    };
+}
 
-    fn run(&self, scope: &Scope) {
-        // Taken apart, so that a forgotten one does not compile.
-        let Self {
-            replica_sets,
-            deployments,
-            endpoint_slices,
-            endpoints,
-            mirror,
-            service_accounts,
-            root_ca,
-            cluster_roles,
-            garbage,
+controllers![
+    ReplicaSets,
+    Deployments,
+    EndpointSlices,
+    LegacyEndpoints,
+    Mirror,
+    ServiceAccounts,
+    RootCa,
+    ClusterRoles,
+    GarbageCollector,
+    Namespaces,
+    Nodes,
+    Evictions,
+    OrphanedPods,
+    EventExpiry,
+];
+
+/// What controllers are made of.
+struct Parts<'a> {
+    client: &'a dyn Fn(&str) -> Client,
+    scope: &'a Scope,
+    views: &'a Views,
+    everything: &'a Everything,
+    clock: &'a Clock,
+}
+
+/// All controllers, each under its own service account. Making one registers its handlers, so all are made before
+/// anything is followed.
+fn all(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
+    let mut all = workloads(parts);
+    all.extend(services(parts));
+    all.extend(content(config, parts));
+    all.extend(nodes(parts));
+    all
+}
+
+fn workloads(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
+    let Parts {
+        client,
+        scope,
+        views,
+        clock,
+        ..
+    } = parts;
+    let (sets, pods) = (&views.replica_sets, &views.pods);
+    vec![
+        Box::new(ReplicaSets::new(
+            client("replicaset-controller"),
+            scope,
+            sets,
+            pods,
+            (*clock).clone(),
+        )),
+        Box::new(Deployments::new(
+            client("deployment-controller"),
+            scope,
+            (&views.deployments, sets, pods),
+            (*clock).clone(),
+        )),
+    ]
+}
+
+fn services(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
+    let Parts {
+        client, scope, views, ..
+    } = parts;
+    let (services, pods, slices) = (&views.services, &views.pods, &views.endpoint_slices);
+    let slices_client = client("endpointslice-controller");
+    let mirror_client = client("endpointslicemirroring-controller");
+    vec![
+        Box::new(EndpointSlices::new(
+            slices_client,
+            services,
+            pods,
+            &views.nodes,
+            slices,
+        )),
+        Box::new(LegacyEndpoints::new(
+            client("endpoint-controller"),
+            services,
+            pods,
+            &views.endpoints,
+        )),
+        Box::new(Mirror::new(
+            mirror_client,
+            scope,
+            services,
+            &views.endpoints,
+            slices,
+        )),
+    ]
+}
+
+fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
+    let Parts {
+        client,
+        views,
+        everything,
+        clock,
+        ..
+    } = parts;
+    let namespaces = &views.namespaces;
+    let accounts_client = client("service-account-controller");
+    let root_ca_client = client("root-ca-cert-publisher");
+    let namespace_client = client("namespace-controller");
+    vec![
+        Box::new(ServiceAccounts::new(
+            accounts_client,
             namespaces,
-            nodes,
-            evictions,
-            orphaned_pods,
-            event_expiry,
-        } = self;
-        replica_sets.run(scope);
-        deployments.run(scope);
-        endpoint_slices.run(scope);
-        endpoints.run(scope);
-        mirror.run(scope);
-        service_accounts.run(scope);
-        root_ca.run(scope);
-        cluster_roles.run(scope);
-        garbage.run(scope);
-        namespaces.run(scope);
-        nodes.run(scope);
-        evictions.run(scope);
-        orphaned_pods.run(scope);
-        event_expiry.run(scope);
-    }
+            &views.service_accounts,
+        )),
+        Box::new(RootCa::new(
+            root_ca_client,
+            &config.root_ca_pem,
+            namespaces,
+            &views.config_maps,
+        )),
+        Box::new(ClusterRoles::new(
+            client("clusterrole-aggregation-controller"),
+            &views.cluster_roles,
+        )),
+        Box::new(GarbageCollector::new(
+            client("generic-garbage-collector"),
+            everything,
+        )),
+        Box::new(Namespaces::new(
+            namespace_client,
+            namespaces,
+            everything,
+            (*clock).clone(),
+        )),
+        // No role of upstream's is for this, because there the server does it; this one may delete anything.
+        Box::new(EventExpiry::new(client(WATCHER), &views.events, (*clock).clone())),
+    ]
+}
+
+fn nodes(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
+    let Parts {
+        client,
+        scope,
+        views,
+        clock,
+        ..
+    } = parts;
+    let (nodes, pods) = (&views.nodes, &views.pods);
+    let of_nodes = (nodes, &views.leases, pods);
+    let evictions_client = client("node-controller");
+    vec![
+        Box::new(Nodes::new(
+            client("node-controller"),
+            scope,
+            of_nodes,
+            (*clock).clone(),
+        )),
+        Box::new(Evictions::new(
+            evictions_client,
+            scope,
+            (nodes, pods),
+            (*clock).clone(),
+        )),
+        Box::new(OrphanedPods::new(
+            client("pod-garbage-collector"),
+            (nodes, pods),
+            (*clock).clone(),
+        )),
+    ]
 }
 
 macro_rules! views {

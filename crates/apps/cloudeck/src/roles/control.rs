@@ -2,7 +2,6 @@
 
 use cloudeck_auth::LocalIdentity;
 use cloudeck_controllers::{Controllers, ControllersConfig};
-use cloudeck_lifecycle::{Lifecycle, LifecycleConfig};
 use cloudeck_scheduler::Scheduler;
 use cloudeck_task::Scope;
 
@@ -12,7 +11,6 @@ use crate::settings::Settings;
 /// What decides for the cluster.
 pub struct ControlRole {
     controllers: Controllers,
-    lifecycle: Lifecycle,
     scheduler: Scheduler,
 }
 
@@ -24,14 +22,12 @@ pub fn start(settings: &Settings, server: &ServerRole, scope: &Scope) -> Control
     // Each controller acts under its own service account, with upstream's role for it and no more.
     let client = |account: &str| server.client(LocalIdentity::controller(account));
     let controllers = cloudeck_controllers::start(config, &client, scope);
-    let lifecycle = cloudeck_lifecycle::start(LifecycleConfig::default(), &client, scope);
     let scheduler = cloudeck_scheduler::start(
         server.client(LocalIdentity::component("system:kube-scheduler")),
         scope,
     );
     ControlRole {
         controllers,
-        lifecycle,
         scheduler,
     }
 }
@@ -40,7 +36,6 @@ impl ControlRole {
     /// Resolves when the caches of all are filled.
     pub async fn ready(&self) {
         self.controllers.ready().await;
-        self.lifecycle.ready().await;
         self.scheduler.ready().await;
     }
 }

@@ -14,7 +14,7 @@ use crate::archive::{LayerBuilder, docker_archive};
 /// Tells the child that it is one.
 const MARK: &str = "this-is-the-child";
 const ROUNDS: usize = 8;
-const IMAGES_MAX: usize = 2000;
+const IMAGES_MAX: usize = 100_000;
 
 /// Not a test by itself: the process that [`a_store_killed_at_any_moment_keeps_what_it_acknowledged`] kills. It works
 /// in its current directory and writes down what was acknowledged.
