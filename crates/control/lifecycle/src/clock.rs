@@ -15,13 +15,11 @@ pub(crate) struct Now(pub(crate) i64);
 impl Now {
     /// Reads a time or a time with microseconds out of an object.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let seconds = Time::parse(text).ok().map(|time| time.unix() * 1000);
-        let micros = || {
-            MicroTime::parse(text)
-                .ok()
-                .map(|time| time.unix_micros().div_euclid(1000))
-        };
-        seconds.or_else(micros).map(Self)
+        let micros = MicroTime::parse(text).ok();
+        let millis = micros.map(|time| time.unix_micros().div_euclid(1000));
+        // The one without fractions of a second does not pass for the other.
+        let seconds = || Time::parse(text).ok().map(|time| time.unix() * 1000);
+        millis.or_else(seconds).map(Self)
     }
 
     /// As objects hold it.

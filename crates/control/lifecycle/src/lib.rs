@@ -11,6 +11,8 @@
 
 mod caches;
 mod clock;
+mod cluster_role;
+mod event_expiry;
 mod garbage;
 mod kinds;
 mod namespace;
@@ -28,6 +30,8 @@ use tokio::sync::watch;
 
 use caches::Caches;
 use clock::Clock;
+use cluster_role::ClusterRoles;
+use event_expiry::EventExpiry;
 use garbage::Garbage;
 use namespace::Namespaces;
 use node::{Grace, Nodes};
@@ -48,6 +52,8 @@ pub struct LifecycleConfig {
     pub gone_node_quarantine: Duration,
     /// How many finished pods are kept.
     pub finished_pods: usize,
+    /// How long events are kept after they were last written.
+    pub event_lifetime: Duration,
 }
 
 impl Default for LifecycleConfig {
@@ -57,6 +63,7 @@ impl Default for LifecycleConfig {
             node_startup_grace: Duration::from_mins(1),
             gone_node_quarantine: Duration::from_secs(40),
             finished_pods: 12_500,
+            event_lifetime: Duration::from_hours(1),
         }
     }
 }
@@ -100,6 +107,8 @@ struct All {
     pod_gc: PodGc,
     namespaces: Namespaces,
     garbage: Garbage,
+    cluster_roles: ClusterRoles,
+    event_expiry: EventExpiry,
 }
 
 impl All {
@@ -124,6 +133,8 @@ impl All {
             pod_gc: PodGc::new(client("pod-garbage-collector"), caches, limits, clock.clone()),
             namespaces: Namespaces::new(client("namespace-controller"), caches, clock.clone()),
             garbage: Garbage::new(client("generic-garbage-collector"), caches, scope),
+            cluster_roles: ClusterRoles::new(client("clusterrole-aggregation-controller"), caches),
+            event_expiry: EventExpiry::new(client(WATCHER), caches, config.event_lifetime, clock.clone()),
         }
     }
 
@@ -135,11 +146,15 @@ impl All {
             pod_gc,
             namespaces,
             garbage,
+            cluster_roles,
+            event_expiry,
         } = self;
         nodes.run(scope);
         taint_eviction.run(scope);
         pod_gc.run(scope);
         namespaces.run(scope);
         garbage.run(scope);
+        cluster_roles.run(scope);
+        event_expiry.run(scope);
     }
 }

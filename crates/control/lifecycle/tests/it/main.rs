@@ -4,3 +4,4 @@ mod bench;
 mod garbage;
 mod namespaces;
 mod nodes;
+mod others;
