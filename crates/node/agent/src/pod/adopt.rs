@@ -60,6 +60,7 @@ pub async fn memo(node: &Node, pod: &Pod) -> PodMemo {
         started_at: started.unwrap_or_else(|| node.now()),
         pod_ip: node.network.address_of(uid).map(|address| address.ip.into()),
         settled_phase: settled,
+        status_is_final: settled.is_some(),
         ..PodMemo::default()
     }
 }

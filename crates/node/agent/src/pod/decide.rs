@@ -129,14 +129,16 @@ fn end(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
         return;
     }
     match &memo.sandbox {
-        SandboxMemo::Ready { .. } | SandboxMemo::Dead { .. } => plan.act(Action::StopSandbox),
         SandboxMemo::Creating | SandboxMemo::Stopping { .. } => {}
-        SandboxMemo::None | SandboxMemo::Failed { .. } => {
-            // A finished pod that is still wanted keeps its logs; only a deleted one is cleaned up.
-            if memo.termination.is_some() && memo.volumes != Step::Running {
+        // Cleaning up ends the sandbox too, beside all the rest.
+        _ if memo.termination.is_some() => {
+            if memo.volumes != Step::Running {
                 plan.act(Action::CleanUp);
             }
         }
+        // A finished pod that is still wanted keeps its logs; only a deleted one is cleaned up.
+        SandboxMemo::Ready { .. } | SandboxMemo::Dead { .. } => plan.act(Action::StopSandbox),
+        SandboxMemo::None | SandboxMemo::Failed { .. } => {}
     }
 }
 

@@ -26,6 +26,9 @@ pub struct PodMemo {
     pub pod_ip: Option<std::net::IpAddr>,
     /// A terminal phase once reported never goes back.
     pub settled_phase: Option<Phase>,
+    /// The terminal phase was in the API when this agent met the pod: its status there is the last word, since what it
+    /// was made of may be gone from the node.
+    pub status_is_final: bool,
     /// `activeDeadlineSeconds` have passed: everything ends, and the pod has failed.
     pub deadline_exceeded: bool,
     /// Ends of containers whose starts are not reported yet: a short life's end overtakes the word of its start.

@@ -3,8 +3,9 @@
 mod mounts;
 mod start;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -253,10 +254,7 @@ impl Operations {
             if let Err(error) = this.node.runtime.stop_pod_sandbox(&id).await {
                 tracing::warn!(sandbox = %id, error = chain(&error), "sandbox not stopped");
             }
-            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            if let Err(error) = this.node.network.detach(uid).await {
-                tracing::warn!(pod = uid, error = chain(&error), "pod not disconnected");
-            }
+            detach(&this.node, pod.metadata.uid.as_deref().unwrap_or_default()).await;
             this.report(Report::SandboxStopped).await;
         });
     }
@@ -273,12 +271,28 @@ impl Operations {
 }
 
 /// Removes whatever a pod left on the node; what cannot be removed is logged and tried again at the next start.
-pub async fn clean_up(node: &Arc<Node>, uid: &str, log_dir: &std::path::Path) {
+///
+/// The parts do not depend on each other once the containers are dead, and each waits for the kernel: side by side.
+pub async fn clean_up(node: &Arc<Node>, uid: &str, log_dir: &Path) {
+    let begun = tokio::time::Instant::now();
+    node.tokens.forget(uid);
+    tokio::join!(
+        remove_sandboxes(node, uid),
+        detach(node, uid),
+        release_rootfs(node, uid),
+        remove_files(node, uid, log_dir),
+    );
+    tracing::debug!(
+        pod = uid,
+        elapsed_ms = begun.elapsed().as_millis(),
+        "pod cleaned up"
+    );
+}
+
+async fn remove_sandboxes(node: &Node, uid: &str) {
     let sandboxes = node.runtime.sandboxes();
-    for sandbox in sandboxes
-        .iter()
-        .filter(|s| s.config.labels.get(label::POD_UID).is_some_and(|u| u == uid))
-    {
+    let own = |labels: &BTreeMap<String, String>| labels.get(label::POD_UID).is_some_and(|u| u == uid);
+    for sandbox in sandboxes.iter().filter(|s| own(&s.config.labels)) {
         let stopped = node.runtime.stop_pod_sandbox(&sandbox.id).await;
         if let Err(error) = match stopped {
             Ok(()) => node.runtime.remove_pod_sandbox(&sandbox.id).await,
@@ -287,29 +301,39 @@ pub async fn clean_up(node: &Arc<Node>, uid: &str, log_dir: &std::path::Path) {
             tracing::warn!(pod = uid, error = chain(&error), "sandbox not removed");
         }
     }
+}
+
+async fn detach(node: &Node, uid: &str) {
     if let Err(error) = node.network.detach(uid).await {
         tracing::warn!(pod = uid, error = chain(&error), "pod not disconnected");
     }
+}
+
+async fn release_rootfs(node: &Node, uid: &str) {
     let prefix = format!("{uid}_");
-    for key in node
-        .images
-        .rootfs_keys()
-        .unwrap_or_default()
-        .iter()
-        .filter(|key| key.starts_with(&prefix))
-    {
+    let keys = node.images.rootfs_keys().unwrap_or_default();
+    for key in keys.iter().filter(|key| key.starts_with(&prefix)) {
         if let Err(error) = node.images.release_rootfs(key).await {
             tracing::warn!(pod = uid, error = chain(&error), "root file system not removed");
         }
     }
-    node.tokens.forget(uid);
-    if let Err(error) = volumes::remove(node, uid) {
-        tracing::warn!(pod = uid, %error, "volumes not removed");
-    }
-    if let Err(error) = std::fs::remove_dir_all(log_dir)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(pod = uid, %error, "logs not removed");
+}
+
+/// Volumes and logs.
+async fn remove_files(node: &Arc<Node>, uid: &str, log_dir: &Path) {
+    let (node, uid, log_dir) = (Arc::clone(node), uid.to_owned(), log_dir.to_owned());
+    let removal = tokio::task::spawn_blocking(move || {
+        if let Err(error) = volumes::remove(&node, &uid) {
+            tracing::warn!(pod = uid, %error, "volumes not removed");
+        }
+        if let Err(error) = std::fs::remove_dir_all(log_dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(pod = uid, %error, "logs not removed");
+        }
+    });
+    if let Err(error) = removal.await {
+        tracing::warn!(%error, "removal of a pod's files ended early");
     }
 }
 

@@ -150,7 +150,10 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
                 probed(known, &id, probe, passed);
             }
         }
-        Report::CleanedUp => memo.cleaned = true,
+        Report::CleanedUp => {
+            memo.sandbox = SandboxMemo::None;
+            memo.cleaned = true;
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub fn generate(pod: &Pod, memo: &PodMemo, context: &StatusContext, now: Millis)
     let Some(spec) = &pod.spec else {
         return PodStatus::default();
     };
+    if let Some(status) = pod.status.as_ref().filter(|_| memo.status_is_final) {
+        return status.clone();
+    }
     if let Some(rejection) = &memo.rejected {
         return rejected(pod, memo, rejection.reason, &rejection.message, now);
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cloudeck_machinery::ObjectKey;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -29,6 +30,11 @@ use crate::pod::convert::label;
 /// Frames on their way to the client; a slow client slows the process, as a pipe would.
 const OUTGOING: usize = 16;
 const READ_BYTES: usize = 32 * 1024;
+/// A short process may be over before its client has sent its first word (the terminal's size, the end of a piped
+/// stdin). Clients complain when they write after the close, so that word is waited for, this long.
+const LAST_WORD: Duration = Duration::from_millis(100);
+/// How long the client may take to answer our close.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -273,6 +279,8 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
         stderr,
     } = streams;
     let terminal = handle.terminal.take();
+    let (has_terminal, has_stdin) = (terminal.is_some(), stdin.is_some());
+    let (said, mut client_said) = watch::channel(false);
     let outputs = async {
         let (out, err) = (outgoing.clone(), outgoing.clone());
         tokio::join!(
@@ -286,6 +294,10 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
         };
         // The writer below lives until all senders are gone.
         let _ = outgoing.send(channel::frame(channel::ERROR, &status)).await;
+        if has_terminal || has_stdin {
+            // An error means that the client is gone.
+            let _ = tokio::time::timeout(LAST_WORD, client_said.wait_for(|said| *said)).await;
+        }
         drop(outgoing);
     };
     let writer = async {
@@ -308,8 +320,12 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
                         stdin = None;
                     }
                 }
-                FromClient::StdinClosed => stdin = None,
+                FromClient::StdinClosed => {
+                    stdin = None;
+                    said.send_replace(true);
+                }
                 FromClient::Resize { columns, rows } => {
+                    said.send_replace(true);
                     if let Some(terminal) = &terminal
                         && let Err(error) = cloudeck_linux::fd::set_window_size(terminal, columns, rows)
                     {
@@ -321,11 +337,15 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
         }
     };
     let all = async { tokio::join!(outputs, writer) };
-    tokio::pin!(all);
+    tokio::pin!(all, reader);
     tokio::select! {
         _ = &mut all => {}
         // The client is gone; the process sees its streams end.
-        () = reader => {}
+        () = &mut reader => return,
+    }
+    // A socket closed over unread bytes is reset, and a reset may overtake what was sent: wait for the client's close.
+    if tokio::time::timeout(CLOSE_WAIT, reader).await.is_err() {
+        tracing::debug!("exec client did not answer the close");
     }
 }
 

@@ -280,7 +280,7 @@ fn a_dead_sandbox_is_emptied_and_replaced() {
 }
 
 #[test]
-fn termination_stops_containers_then_the_sandbox_then_cleans_up() {
+fn termination_stops_containers_and_then_cleans_up() {
     let pod = pod("Always", &[], &["c"]);
     let ending = PodMemo {
         termination: Some(Termination {
@@ -296,7 +296,7 @@ fn termination_stops_containers_then_the_sandbox_then_cleans_up() {
     };
     assert_eq!(actions(&pod, &with(ending.clone(), "c", running())), [stop]);
     let memo = with(ending, "c", exited(0, 0));
-    assert_eq!(actions(&pod, &memo), [Action::StopSandbox]);
+    assert_eq!(actions(&pod, &memo), [Action::CleanUp]);
     let memo = PodMemo {
         sandbox: SandboxMemo::None,
         ..memo

@@ -250,3 +250,24 @@ fn a_late_pod_fails_with_its_reason_once_nothing_lives() {
         ("Failed".into(), Some("DeadlineExceeded".into()))
     );
 }
+
+#[test]
+fn a_terminal_status_met_in_the_api_is_the_last_word() {
+    let context = StatusContext {
+        host_ip: "10.0.0.1".parse().unwrap(),
+        host_network: false,
+    };
+    let mut pod = pod("Always", &["c"]);
+    let before = PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some("OutOfcpu".into()),
+        ..PodStatus::default()
+    };
+    pod.status = Some(before.clone());
+    let memo = PodMemo {
+        status_is_final: true,
+        settled_phase: Some(Phase::Failed),
+        ..PodMemo::default()
+    };
+    assert_eq!(generate(&pod, &memo, &context, 5000), before);
+}
