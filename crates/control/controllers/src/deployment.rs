@@ -58,9 +58,7 @@ impl Deployments {
     pub(crate) fn new(
         client: Client,
         scope: &Scope,
-        deployments: &View<Deployment>,
-        sets: &View<ReplicaSet>,
-        pods: &View<Pod>,
+        (deployments, sets, pods): (&View<Deployment>, &View<ReplicaSet>, &View<Pod>),
         clock: Clock,
     ) -> Self {
         let events = EventRecorder::start(scope, client.clone(), "deployment-controller", "");

@@ -100,7 +100,7 @@ mod tests {
             br#"{"metadata":{"creationTimestamp":"1970-01-01T00:00:00Z"},"lastTimestamp":"1970-01-01T00:30:00Z"}"#,
         )
         .unwrap();
-        assert_eq!(time_left(&event, Now(3_600_000)), Some(Duration::from_secs(1800)));
+        assert_eq!(time_left(&event, Now(3_600_000)), Some(Duration::from_mins(30)));
         assert_eq!(time_left(&event, Now(5_400_000)), None);
     }
 }

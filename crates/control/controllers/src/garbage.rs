@@ -88,7 +88,9 @@ impl Inner {
             awake.extend(graph.set(info, new));
         }
         drop(graph);
-        awake.into_iter().for_each(|uid| self.queue.add(uid));
+        for uid in awake {
+            self.queue.add(uid);
+        }
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {

@@ -47,8 +47,6 @@ pub(crate) struct Pod {
     pub(crate) node: CompactString,
     pub(crate) hostname: CompactString,
     pub(crate) subdomain: CompactString,
-    pub(crate) restarts_never: bool,
-    pub(crate) restarts_on_failure: bool,
     pub(crate) ports: Box<[NamedPort]>,
     pub(crate) phase: Phase,
     pub(crate) ips: Box<[CompactString]>,
@@ -93,6 +91,7 @@ impl Pod {
         &self.object.uid
     }
 
+    #[cfg(test)]
     pub(crate) fn name(&self) -> &str {
         &self.object.key.name
     }
@@ -154,8 +153,6 @@ struct Spec<'a> {
     hostname: Cow<'a, str>,
     #[serde(borrow)]
     subdomain: Cow<'a, str>,
-    #[serde(borrow)]
-    restart_policy: Cow<'a, str>,
     #[serde(borrow)]
     containers: Vec<Container<'a>>,
     #[serde(borrow)]
@@ -274,8 +271,6 @@ impl Wire<'_> {
                     number: port.container_port,
                 })
                 .collect(),
-            restarts_never: spec.restart_policy == "Never",
-            restarts_on_failure: spec.restart_policy == "OnFailure",
             node: spec.node_name.into(),
             hostname: spec.hostname.into(),
             subdomain: spec.subdomain.into(),

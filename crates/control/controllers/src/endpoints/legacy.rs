@@ -190,8 +190,12 @@ fn truncate(subsets: &mut [Subset]) -> bool {
         addresses.truncate(room);
         room -= addresses.len();
     };
-    subsets.iter_mut().for_each(|subset| cut(&mut subset.ready));
-    subsets.iter_mut().for_each(|subset| cut(&mut subset.not_ready));
+    for subset in subsets.iter_mut() {
+        cut(&mut subset.ready);
+    }
+    for subset in subsets.iter_mut() {
+        cut(&mut subset.not_ready);
+    }
     truncated
 }
 

@@ -9,7 +9,7 @@ use crate::clock::Now;
 /// How long a node may be silent.
 const GRACE: Duration = Duration::from_secs(50);
 /// How long a new node may take to speak for the first time.
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
+const STARTUP_GRACE: Duration = Duration::from_mins(1);
 
 /// What was last heard of a node, and when it was heard here.
 #[derive(Debug, Clone, PartialEq, Eq)]

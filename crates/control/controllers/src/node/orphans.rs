@@ -99,8 +99,9 @@ impl Inner {
         let now = (self.clock)();
         let since = self.with_missing(|all| *all.entry(pod.node.clone()).or_insert(now));
         let waited = Duration::from_millis(u64::try_from(now.0 - since.0).unwrap_or(0));
-        if waited < QUARANTINE {
-            return Ok(Requeue::After(QUARANTINE - waited));
+        let left = QUARANTINE.saturating_sub(waited);
+        if !left.is_zero() {
+            return Ok(Requeue::After(left));
         }
         match self.client.get(&kinds::nodes(), "", &pod.node).await {
             Ok(_) => Ok(Requeue::After(QUARANTINE)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloudeck_auth::LocalIdentity;
 use cloudeck_client::{Client, Informer, InformerConfig};
-use cloudeck_controllers::{Controllers, ControllersConfig};
+use cloudeck_controllers::ControllersConfig;
 use cloudeck_machinery::{GroupVersionResource, Object, Status, Value, json, value};
 use cloudeck_task::Scope;
 use cloudeck_testkit::TestServer;
@@ -16,7 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Bench {
     pub(crate) server: TestServer,
     pub(crate) admin: Client,
-    pub(crate) controllers: Controllers,
     scope: Scope,
 }
 
@@ -32,12 +31,7 @@ impl Bench {
         let controllers = cloudeck_controllers::start(config, &client, &scope);
         controllers.ready().await;
         let admin = server.admin();
-        let bench = Self {
-            server,
-            admin,
-            controllers,
-            scope,
-        };
+        let bench = Self { server, admin, scope };
         // Without it no pod is admitted.
         let accounts = GroupVersionResource::new("", "v1", "serviceaccounts");
         let there = |all: &[Value]| {

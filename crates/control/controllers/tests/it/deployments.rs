@@ -10,7 +10,7 @@ fn deployment(replicas: usize) -> String {
     )
 }
 
-fn image<'a>(pod: &'a Value) -> Option<&'a str> {
+fn image(pod: &Value) -> Option<&str> {
     pod.items_at(&["spec", "containers"])[0].str_at(&["image"])
 }
 

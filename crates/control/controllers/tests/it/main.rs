@@ -1,5 +1,7 @@
 //! The controllers against the real API server on the memory store, each under upstream's default role.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod bench;
 mod deployments;
 mod garbage;

@@ -136,13 +136,13 @@ fn the_status_is_written_only_when_it_says_something_new() {
         ..Tally::default()
     };
     let read = |tree: &Value| ReplicaSet::read(object("set", &tree.to_string())).unwrap();
-    let status = super::status(&read(&tree), &tally, None, NOW).unwrap();
+    let told = status(&read(&tree), &tally, None, NOW).unwrap();
     assert_eq!(
-        status.to_string(),
+        told.to_string(),
         r#"{"fullyLabeledReplicas":1,"observedGeneration":2,"replicas":1,"terminatingReplicas":0}"#
     );
-    tree.set_at(&["status"], status);
-    assert_eq!(super::status(&read(&tree), &tally, None, NOW), None);
+    tree.set_at(&["status"], told);
+    assert_eq!(status(&read(&tree), &tally, None, NOW), None);
 }
 
 #[test]
@@ -154,16 +154,13 @@ fn a_failure_is_told_once_and_removed_when_it_is_over() {
         message: message.into(),
     };
     let tally = Tally::default();
-    let status = super::status(&read(&tree), &tally, Some(&failure("quota")), NOW).unwrap();
+    let told = status(&read(&tree), &tally, Some(&failure("quota")), NOW).unwrap();
     assert_eq!(
-        status.items_at(&["conditions"])[0].str_at(&["message"]),
+        told.items_at(&["conditions"])[0].str_at(&["message"]),
         Some("quota")
     );
-    tree.set_at(&["status"], status);
-    assert_eq!(
-        super::status(&read(&tree), &tally, Some(&failure("other")), NOW),
-        None
-    );
-    let healed = super::status(&read(&tree), &tally, None, NOW).unwrap();
+    tree.set_at(&["status"], told);
+    assert_eq!(status(&read(&tree), &tally, Some(&failure("other")), NOW), None);
+    let healed = status(&read(&tree), &tally, None, NOW).unwrap();
     assert!(healed.at(&["conditions"]).is_none());
 }
