@@ -1,6 +1,7 @@
 //! Pods, and the pod specifications inside the templates of other kinds.
 
 pub(crate) mod defaults;
+mod pod_level;
 mod prepare;
 mod qos;
 pub(crate) mod row;

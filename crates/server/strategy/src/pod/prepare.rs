@@ -4,7 +4,7 @@
 
 use cloudeck_machinery::{Map, Value, value};
 
-use super::qos;
+use super::{pod_level, qos};
 use crate::fill;
 
 pub(super) fn create(pod: &mut Value) {
@@ -17,6 +17,7 @@ pub(super) fn create(pod: &mut Value) {
         pod.set_at(&["status", "conditions"], gated);
     }
     merge_label_keys(pod);
+    pod_level::complete(pod);
     let class = qos::class(pod);
     pod.set_at(&["status", "qosClass"], class);
 }

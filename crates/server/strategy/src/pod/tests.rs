@@ -170,3 +170,26 @@ fn every_selectable_field_of_a_pod_has_a_value() {
     assert_eq!(get("status.podIP"), Some("10.0.0.1"));
     assert_eq!(get("spec.hostNetwork"), Some("false"));
 }
+
+#[test]
+fn resources_of_a_whole_pod_are_completed_from_its_containers() {
+    let check = |own: &str, expected: &str| {
+        let mut pod = tree(&format!(
+            r#"{{"spec":{{"resources":{own},"initContainers":[
+                {{"name":"i","resources":{{"requests":{{"cpu":"3"}},"limits":{{"cpu":"3"}}}}}}],
+            "containers":[{{"name":"a","resources":{{"requests":{{"cpu":"1","memory":"1Gi"}},"limits":{{"cpu":"1"}}}}}},
+                {{"name":"b","resources":{{"requests":{{"cpu":"500m"}},"limits":{{"cpu":"1"}}}}}}]}}}}"#
+        ));
+        (strategy("", "Pod").prepare_create)(&mut pod);
+        assert_eq!(pod.at(&["spec", "resources"]).unwrap().to_string(), expected);
+    };
+    check("{}", "{}");
+    check(
+        r#"{"limits":{"memory":"2Gi"}}"#,
+        r#"{"limits":{"cpu":"3","memory":"2Gi"},"requests":{"cpu":"3","memory":"1Gi"}}"#,
+    );
+    check(
+        r#"{"requests":{"cpu":"5"}}"#,
+        r#"{"limits":{"cpu":"5"},"requests":{"cpu":"5","memory":"1Gi"}}"#,
+    );
+}
