@@ -20,6 +20,8 @@ pub(crate) struct TestProgram {
     /// The folder of the package, where it is run.
     pub(crate) folder: PathBuf,
     pub(crate) executable: PathBuf,
+    /// What cargo calls it: the crate's name, or `it`.
+    name: String,
     integration: bool,
 }
 
@@ -54,7 +56,7 @@ impl Artifacts {
         let found = self
             .tests
             .iter()
-            .find(|test| test.integration && test.package == package);
+            .find(|test| test.integration && test.name == "it" && test.package == package);
         Ok(&found
             .with_context(|| format!("the build has no integration tests of {package}"))?
             .executable)
@@ -143,6 +145,7 @@ impl Artifacts {
             package: package_name(folder),
             folder: folder.to_owned(),
             executable,
+            name: target.name,
             integration: target.kind.iter().any(|kind| kind == "test"),
         });
     }
@@ -172,6 +175,7 @@ mod tests {
             .to_string()
         };
         let lines = [
+            artifact("shimhost", "test", true, "/t/shimhost-1"),
             artifact("it", "test", true, "/t/it-1"),
             artifact("cloudeck_runtime", "lib", true, "/t/runtime-1"),
             artifact("cloudeck-shimhost", "bin", false, "/t/cloudeck-shimhost"),
