@@ -46,7 +46,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         remarks.push(format!("{durable:.1} ms until its end is on disk"));
     }
     let ours = middle("cloudeck").context("our own runtime failed")?;
-    report.set_with("container", ours, remarks.join(", "));
+    report.set_beside("container", ours, middle("crun"), remarks.join(", "));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cloudeck_e2e::{Machine, image};
 
 use crate::api::Api;
+use crate::processes;
 
 const INSTANCE: &str = "bench";
 
@@ -95,9 +96,8 @@ impl Node {
                 .build()?;
             runtime.block_on(work(api))
         });
-        worked
-            .context("enter the machine's network")?
-            .with_context(|| format!("with the log {:?}", self.tail()))
+        let worked = worked.context("enter the machine's network")?;
+        worked.map_err(|error| anyhow::anyhow!("{error:#}; the log ends with {:?}", self.tail()))
     }
 
     /// A command of ours on the machine.
@@ -110,12 +110,15 @@ impl Node {
         command
     }
 
-    pub(crate) fn machine(&self) -> &Machine {
-        &self.machine
+    /// All its processes that are ours; the daemon's is the first.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        let daemon = self.daemon();
+        let mut pids = processes::ours(&self.machine, daemon)?;
+        pids.sort_by_key(|pid| *pid != daemon);
+        Ok(pids)
     }
 
-    /// The daemon's process.
-    pub(crate) fn daemon(&self) -> u32 {
+    fn daemon(&self) -> u32 {
         let daemon = self.daemon.as_ref().expect("it was started");
         self.machine
             .process_of(daemon)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use futures_util::future::{join, try_join};
@@ -32,13 +32,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a cluster without pods uses.
 pub(crate) fn idle(bench: &Bench, report: &mut Report) -> Result<()> {
     let node = Node::started(&bench.program)?;
-    let machine = node.machine().name().to_owned();
     std::thread::sleep(Duration::from_secs(bench.few(10, 3) as u64));
+    let pids = node.processes()?;
     report.set(
         "idle-cpu",
-        processes::cpu_percent(&machine, Duration::from_secs(bench.few(30, 5) as u64))?,
+        processes::cpu_percent(&pids, Duration::from_secs(bench.few(30, 5) as u64))?,
     );
-    report.set("idle-memory", processes::resident_mb(&processes::ours(&machine)?));
+    report.set("idle-memory", processes::resident_mb(&pids));
     Ok(())
 }
 
@@ -55,10 +55,12 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     for round in 0..bench.few(3, 1) {
         let took = node.run(async |api: Api| thirty(&api, round).await)?;
         rounds.push(took);
-        let mut pids = processes::ours(node.machine().name())?;
-        let daemon = node.daemon();
-        pids.retain(|pid| *pid != daemon);
-        report.set("pod-memory", processes::private_mb(&pids) / 30.0);
+        let pids = node.processes()?;
+        report.set_with(
+            "pod-memory",
+            processes::private_mb(&pids[1..]) / 30.0,
+            format!("{} processes for 30 pods", pids.len() - 1),
+        );
         report.set("thirty", percentile(&mut rounds, 0.5));
         node.run(async |api: Api| remove_thirty(&api, round).await)?;
     }
@@ -150,19 +152,27 @@ async fn thirty(api: &Api, round: usize) -> Result<f64> {
 async fn remove_thirty(api: &Api, round: usize) -> Result<()> {
     let mut watch = api.connect().await?.watch(PODS).await?;
     let mut calls = api.connect().await?;
+    let prefix = format!("thirty-{round}-");
     for number in 0..30 {
-        delete(&mut calls, &format!("thirty-{round}-{number}")).await?;
+        delete(&mut calls, &format!("{prefix}{number}")).await?;
     }
-    all_gone(&mut watch, 30).await
+    all_gone(&mut watch, &prefix).await
 }
 
-async fn all_gone(watch: &mut Watch, count: usize) -> Result<()> {
-    let mut left = count;
+/// Waits until there is no pod whose name begins so. The watch began when there were some.
+async fn all_gone(watch: &mut Watch, prefix: &str) -> Result<()> {
+    let mut left = std::collections::BTreeSet::new();
     let last = |event: &Value| {
-        left -= usize::from(event["type"] == "DELETED");
-        (left == 0).then_some(())
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        if name.starts_with(prefix) && event["type"] == "DELETED" {
+            left.remove(name);
+            return left.is_empty().then_some(());
+        }
+        left.insert(name.to_owned());
+        None
     };
-    watch.until("all pods to be gone", last).await
+    let done = watch.until("all pods to be gone", last).await;
+    done.with_context(|| format!("left are {left:?}"))
 }
 
 /// Milliseconds from the request until three replicas are ready.
@@ -191,7 +201,7 @@ async fn deployments(api: &Api, rounds: usize) -> Result<Vec<f64>> {
         let mut pods = api.connect().await?.watch(PODS).await?;
         let path = format!("{DEPLOYMENTS}/{name}?propagationPolicy=Background");
         calls.call(Method::DELETE, &path, JSON, Bytes::new()).await?;
-        all_gone(&mut pods, 3).await?;
+        all_gone(&mut pods, &format!("{name}-")).await?;
     }
     Ok(took)
 }

@@ -4,11 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use cloudeck_e2e::Machine;
 
-/// Our processes on a machine, by the name of its control groups: neither its init nor the applications of pods.
-pub(crate) fn ours(machine: &str) -> Result<Vec<u32>> {
-    let group = format!("/{machine}");
+/// Our processes on a machine: neither its init nor the applications of pods. `daemon` is one of them.
+///
+/// # Errors
+/// When none is found: nothing is no figure.
+pub(crate) fn ours(machine: &Machine, daemon: u32) -> Result<Vec<u32>> {
+    // The daemon is where it was started from; what it starts has a group of the machine, or at least sees its mounts.
+    let group = format!("/{}", machine.name());
+    let mounts = fs::read_link(format!("/proc/{daemon}/ns/mnt")).context("the daemon is gone")?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("list the processes")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
@@ -16,10 +22,15 @@ pub(crate) fn ours(machine: &str) -> Result<Vec<u32>> {
         };
         // One that has ended meanwhile is none.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if groups.contains(&group) && is_ours(pid) {
+        let sees = fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|own| own == mounts);
+        if (sees || groups.contains(&group)) && is_ours(pid) {
             found.push(pid);
         }
     }
+    ensure!(
+        found.contains(&daemon),
+        "the daemon {daemon} is not among {found:?}"
+    );
     Ok(found)
 }
 
@@ -64,12 +75,12 @@ fn kilobytes(path: &str, field: &str) -> f64 {
 }
 
 /// The share of one core, in per cent, that the processes use while nothing is asked of them.
-pub(crate) fn cpu_percent(machine: &str, over: Duration) -> Result<f64> {
-    let pids = ours(machine)?;
-    let before = processor_time(&pids);
+pub(crate) fn cpu_percent(pids: &[u32], over: Duration) -> Result<f64> {
+    let before = processor_time(pids);
     let begin = Instant::now();
     std::thread::sleep(over);
-    let used = processor_time(&pids).saturating_sub(before);
+    let used = processor_time(pids).saturating_sub(before);
+    ensure!(before > 0, "no processor time is known of {pids:?}");
     Ok(used as f64 / begin.elapsed().as_nanos() as f64 * 100.0)
 }
 

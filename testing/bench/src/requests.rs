@@ -56,8 +56,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     }
     // Buffers of closed connections are given back when the server is idle.
     std::thread::sleep(Duration::from_secs(5));
-    let pids = processes::ours(node.machine().name())?;
-    report.set("load-memory", processes::resident_mb(&pids));
+    report.set("load-memory", processes::resident_mb(&node.processes()?));
     Ok(())
 }
 
