@@ -21,7 +21,7 @@ fn main() {
         }
         ["openapi", served] => {
             let (group, version) = split(served);
-            openapi::document(&group, &version)
+            openapi::Documents::default().document(&group, &version)
         }
         _ => None,
     };

@@ -1,9 +1,11 @@
 //! OpenAPI v3 documents of the built-in group versions, in the form that kube-apiserver serves: what kubectl needs for
 //! `explain`, for client-side validation and to learn which patches and parameters a kind takes.
 //!
-//! Built from the tables on request. Differences from upstream: no descriptions of fields, no deprecated `/watch/`
-//! paths, no `x-kubernetes-unions`, and of media types only JSON.
+//! Built from the tables on request; descriptions come from outside ([`Descriptions`]). Differences from upstream:
+//! no deprecated `/watch/` paths, no `x-kubernetes-unions`, no texts on operations and parameters, and of media types
+//! those that this server speaks.
 
+mod descriptions;
 mod paths;
 mod schemas;
 
@@ -14,26 +16,44 @@ use cloudeck_machinery::{Map, Value, json, value};
 use sha2::{Digest as _, Sha256};
 
 use crate::resources::{GroupVersionInfo, group_versions};
+pub use descriptions::{Descriptions, DescriptionsError};
 use schemas::Schemas;
 
-/// Paths below `/openapi/v3/` (`apis/apps/v1`) and the hash of each document, for the index at `/openapi/v3`.
+/// The documents of every served group version, with descriptions or without.
 ///
-/// Clients keep documents by hash, so it is that of the document itself. Computed on first use and kept.
-pub fn index() -> Vec<(String, String)> {
-    static INDEX: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    let compute = || {
-        group_versions()
-            .map(|served| (root_path(served), hash(&build(served))))
-            .collect()
-    };
-    INDEX.get_or_init(compute).clone()
+/// Keeps neither documents nor descriptions: these are loaded for a request and dropped after it.
+#[derive(Default)]
+pub struct Documents {
+    descriptions: Option<fn() -> Descriptions>,
+    index: OnceLock<Vec<(String, String)>>,
 }
 
-/// The document of a group version.
-pub fn document(group: &str, version: &str) -> Option<Vec<u8>> {
-    group_versions()
-        .find(|served| served.group == group && served.version == version)
-        .map(build)
+impl Documents {
+    pub const fn new(descriptions: Option<fn() -> Descriptions>) -> Self {
+        Self {
+            descriptions,
+            index: OnceLock::new(),
+        }
+    }
+
+    /// Paths below `/openapi/v3/` (`apis/apps/v1`) and the hash of each document, for the index at `/openapi/v3`.
+    ///
+    /// Clients keep documents by hash, so it is that of the document itself. Computed on first use and kept.
+    pub fn index(&self) -> &[(String, String)] {
+        self.index.get_or_init(|| {
+            let descriptions = self.descriptions.map(|load| load());
+            group_versions()
+                .map(|served| (root_path(served), hash(&build(served, descriptions.as_ref()))))
+                .collect()
+        })
+    }
+
+    /// The document of a group version.
+    pub fn document(&self, group: &str, version: &str) -> Option<Vec<u8>> {
+        let served = group_versions().find(|served| served.group == group && served.version == version)?;
+        let descriptions = self.descriptions.map(|load| load());
+        Some(build(served, descriptions.as_ref()))
+    }
 }
 
 /// `api/v1` or `apis/GROUP/VERSION`.
@@ -54,8 +74,8 @@ fn hash(document: &[u8]) -> String {
         })
 }
 
-fn build(served: GroupVersionInfo) -> Vec<u8> {
-    let mut schemas = Schemas::default();
+fn build(served: GroupVersionInfo, descriptions: Option<&Descriptions>) -> Vec<u8> {
+    let mut schemas = Schemas::new(descriptions);
     let paths: Map = paths::paths_of(served, &mut schemas);
     json::to_vec(&value!({
         "openapi": "3.0.0",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_pki::TokenKey;
+use cloudeck_schema::openapi::Documents;
 
 use crate::clock::Clock;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub api_horizon: Duration,
     /// Signs those tokens.
     pub token_key: Arc<TokenKey>,
+    /// What `/openapi/v3` serves; without descriptions unless somebody brings them.
+    pub openapi: Arc<Documents>,
 }
 
 /// An IPv4 range.
@@ -57,6 +60,7 @@ impl Config {
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             api_horizon: Duration::from_mins(5),
             token_key,
+            openapi: Arc::default(),
         }
     }
 }

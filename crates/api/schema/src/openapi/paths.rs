@@ -48,7 +48,7 @@ const DELETE_PARAMETERS: [(&str, &str); 4] = [
 ];
 
 /// Every path of a group version.
-pub(super) fn paths_of(served: GroupVersionInfo, schemas: &mut Schemas) -> Map {
+pub(super) fn paths_of(served: GroupVersionInfo, schemas: &mut Schemas<'_>) -> Map {
     let mut builder = Builder {
         served,
         schemas,
@@ -63,9 +63,9 @@ pub(super) fn paths_of(served: GroupVersionInfo, schemas: &mut Schemas) -> Map {
     builder.paths
 }
 
-struct Builder<'a> {
+struct Builder<'a, 't> {
     served: GroupVersionInfo,
-    schemas: &'a mut Schemas,
+    schemas: &'a mut Schemas<'t>,
     paths: Map,
 }
 
@@ -81,7 +81,7 @@ struct Subject<'a> {
     id: String,
 }
 
-impl Builder<'_> {
+impl Builder<'_, '_> {
     fn add_resource(&mut self, info: &ResourceInfo) {
         let Some(ty) = info.root else {
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cloudeck_machinery::{Map, Value, json, value};
 
-use super::reference;
+use super::{Descriptions, reference};
 use crate::resources::group_versions;
 use crate::types::{Field, ListKind, Omit, Scalar, Shape, TypeRef};
 
@@ -12,14 +12,23 @@ use crate::types::{Field, ListKind, Omit, Scalar, Shape, TypeRef};
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// Collects the types that a document refers to.
-#[derive(Default)]
-pub(super) struct Schemas {
+pub(super) struct Schemas<'a> {
+    descriptions: Option<&'a Descriptions>,
     wanted: Vec<TypeRef>,
     seen: BTreeSet<&'static str>,
     patch: bool,
 }
 
-impl Schemas {
+impl<'a> Schemas<'a> {
+    pub(super) fn new(descriptions: Option<&'a Descriptions>) -> Self {
+        Self {
+            descriptions,
+            wanted: Vec::new(),
+            seen: BTreeSet::new(),
+            patch: false,
+        }
+    }
+
     /// A reference to a declared type.
     pub(super) fn refer(&mut self, ty: TypeRef) -> Value {
         if self.seen.insert(ty.name()) {
@@ -38,13 +47,22 @@ impl Schemas {
     pub(super) fn finish(mut self) -> Map {
         let mut schemas = Map::new();
         while let Some(ty) = self.wanted.pop() {
-            let schema = self.declared(ty);
+            let mut schema = self.declared(ty);
+            self.describe(&mut schema, ty.name());
             schemas.insert(ty.name(), schema);
         }
         if self.patch {
-            schemas.insert(PATCH, value!({"type": "object"}));
+            let mut schema = value!({"type": "object"});
+            self.describe(&mut schema, PATCH);
+            schemas.insert(PATCH, schema);
         }
         schemas
+    }
+
+    fn describe(&self, schema: &mut Value, name: &str) {
+        if let Some(text) = self.descriptions.and_then(|texts| texts.of_type(name)) {
+            schema.set_at(&["description"], text);
+        }
     }
 
     /// The schema under a declared type's name.
@@ -67,6 +85,12 @@ impl Schemas {
         let mut required = Vec::new();
         for field in ty.fields() {
             let mut property = self.property(field);
+            let text = self
+                .descriptions
+                .and_then(|texts| texts.of_field(ty.name(), field.name()));
+            if let Some(text) = text {
+                property.set_at(&["description"], text);
+            }
             // The items of a list kind are never merged and have no marker.
             if ty.is_kind() && field.name() == "items" {
                 property.remove_at(&["x-kubernetes-list-type"]);

@@ -3,7 +3,7 @@ use cloudeck_machinery::{Value, json};
 use super::*;
 
 fn parsed(group: &str, version: &str) -> Value {
-    json::parse(&document(group, version).unwrap()).unwrap()
+    json::parse(&Documents::default().document(group, version).unwrap()).unwrap()
 }
 
 #[test]
@@ -79,13 +79,33 @@ fn every_reference_of_every_document_resolves() {
 }
 
 #[test]
+fn descriptions_stand_at_types_and_fields() {
+    let load = || {
+        let text = "2\nRuns programs.\0Its programs.\0io.k8s.api.core.v1.PodSpec\t0\tcontainers=1\n";
+        Descriptions::parse(text.to_owned()).unwrap()
+    };
+    let documents = Documents::new(Some(load));
+    let document = json::parse(&documents.document("", "v1").unwrap()).unwrap();
+    let schema = ["components", "schemas", "io.k8s.api.core.v1.PodSpec"];
+    let schema = document.at(&schema).unwrap();
+    assert_eq!(schema.str_at(&["description"]), Some("Runs programs."));
+    let field = |name| schema.str_at(&["properties", name, "description"]);
+    assert_eq!(field("containers"), Some("Its programs."));
+    assert_eq!(field("volumes"), None);
+}
+
+#[test]
 fn the_index_names_every_group_version_with_the_hash_of_its_document() {
-    let index = index();
+    let documents = Documents::default();
+    let index = documents.index();
     assert_eq!(index.len(), group_versions().count());
     let (path, hash) = index.iter().find(|(path, _)| path == "apis/apps/v1").unwrap();
     assert_eq!(
         (path.as_str(), hash),
-        ("apis/apps/v1", &super::hash(&document("apps", "v1").unwrap()))
+        (
+            "apis/apps/v1",
+            &super::hash(&documents.document("apps", "v1").unwrap())
+        )
     );
-    assert!(document("apps", "v1beta1").is_none());
+    assert!(documents.document("apps", "v1beta1").is_none());
 }

@@ -49,6 +49,11 @@ pub async fn start(places: &Places, settings: &Settings, ip: Ipv4Addr, scope: &S
     config.api_horizon = settings.api_horizon();
     config.cluster_domain.clone_from(&settings.cluster_domain);
     config.issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    #[cfg(feature = "explain")]
+    {
+        let documents = cloudeck_schema::openapi::Documents::new(Some(cloudeck_descriptions::load));
+        config.openapi = Arc::new(documents);
+    }
     let server = Server::start(config, store, scope)
         .await
         .context("start the API server")?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cloudeck_machinery::{Status, json, value};
 use cloudeck_schema::discovery;
+use cloudeck_schema::openapi::Documents;
 use http::{HeaderValue, Method, Request, Response};
 
 use super::answer::{self, text};
@@ -29,7 +30,7 @@ pub(crate) fn answer<B>(edge: &Edge, request: &Request<B>) -> Result<Response<Ed
         "/openid/v1/jwks" => Ok(keys(edge)),
         "/api" | "/apis" if aggregated => Ok(aggregated_discovery(path)),
         _ if path.starts_with("/api") => plain_discovery(path, edge),
-        _ if path.starts_with("/openapi/v3") => openapi(path),
+        _ if path.starts_with("/openapi/v3") => openapi(path, &edge.server.core.config.openapi),
         _ if path.starts_with("/healthz/") || path.starts_with("/livez/") || path.starts_with("/readyz/") => {
             Ok(text("ok"))
         }
@@ -177,24 +178,24 @@ fn plain_discovery(path: &str, edge: &Edge) -> Result<Response<EdgeBody>, Status
     document.map(json_document).ok_or_else(no_such_resource)
 }
 
-fn openapi(path: &str) -> Result<Response<EdgeBody>, Status> {
+fn openapi(path: &str, documents: &Documents) -> Result<Response<EdgeBody>, Status> {
     let Some(path) = path.strip_prefix("/openapi/v3/") else {
-        return Ok(json_document(openapi_index()));
+        return Ok(json_document(openapi_index(documents)));
     };
     let segments: Vec<&str> = path.split('/').collect();
     let document = match segments.as_slice() {
-        ["api", version] => cloudeck_schema::openapi::document("", version),
-        ["apis", group, version] => cloudeck_schema::openapi::document(group, version),
+        ["api", version] => documents.document("", version),
+        ["apis", group, version] => documents.document(group, version),
         _ => None,
     };
     document.map(json_document).ok_or_else(no_such_resource)
 }
 
-fn openapi_index() -> Vec<u8> {
+fn openapi_index(documents: &Documents) -> Vec<u8> {
     let mut paths = cloudeck_machinery::Map::new();
-    for (path, hash) in cloudeck_schema::openapi::index() {
+    for (path, hash) in documents.index() {
         let url = format!("/openapi/v3/{path}?hash={hash}");
-        paths.insert(&path, value!({"serverRelativeURL": (url)}));
+        paths.insert(path, value!({"serverRelativeURL": (url)}));
     }
     json::to_vec(&value!({"paths": (paths)}))
 }
