@@ -42,7 +42,7 @@ impl ClusterRoles {
     pub(crate) fn run(&self, scope: &Scope) {
         let this = self.clone();
         caches::follow(scope, "cluster roles", &self.roles, move |change| {
-            this.role_changed(&change)
+            this.role_changed(&change);
         });
         let (this, queue) = (Arc::new(self.clone()), self.queue.clone());
         cloudeck_controller::run(scope, FIELD_MANAGER, WORKERS, queue, move |key| {

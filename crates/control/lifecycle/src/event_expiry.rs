@@ -56,7 +56,7 @@ impl EventExpiry {
     pub(crate) fn run(&self, scope: &Scope) {
         let this = self.clone();
         caches::follow(scope, "event times", &self.events, move |change| {
-            this.event_changed(&change)
+            this.event_changed(&change);
         });
         let this = self.clone();
         scope.spawn_until_shutdown("event expiry", async move { this.expire().await });

@@ -54,10 +54,11 @@ impl Garbage {
     }
 
     pub(crate) fn run(&self, scope: &Scope) {
+        self.fill();
         for (kind, cache) in self.caches.iter().enumerate() {
             let (this, kind) = (self.clone(), kind as u16);
             caches::follow(scope, "owner graph", &cache.informer, move |change| {
-                this.take(kind, change)
+                this.take(kind, change);
             });
         }
         let (this, queue) = (Arc::new(self.clone()), self.queue.clone());
@@ -65,6 +66,20 @@ impl Garbage {
             let this = Arc::clone(&this);
             async move { this.reconcile(&uid).await }
         });
+    }
+
+    /// Fills the graph from the caches as a whole, so that owners are not asked for only because their kind comes
+    /// later.
+    fn fill(&self) {
+        let mut graph = self.graph();
+        for (kind, cache) in self.caches.iter().enumerate() {
+            for object in cache.informer.list() {
+                graph.set(&object.uid, read(kind as u16, &object));
+            }
+        }
+        for uid in graph.doubts() {
+            self.queue.add(uid);
+        }
     }
 
     fn take(&self, kind: u16, change: Change) {
@@ -146,7 +161,9 @@ impl Garbage {
         match action {
             Action::Nothing => Ok(()),
             Action::LookAt(dependents) => {
-                dependents.into_iter().for_each(|uid| self.queue.add(uid));
+                for uid in dependents {
+                    self.queue.add(uid);
+                }
                 Ok(())
             }
             Action::Finish => self.remove_finalizer(cache, key, latest, FOREGROUND).await,

@@ -17,6 +17,7 @@ mod garbage;
 mod kinds;
 mod namespace;
 mod node;
+mod pod;
 mod pod_gc;
 mod taint_eviction;
 mod write;

@@ -24,6 +24,7 @@ use cloudeck_task::Scope;
 use crate::caches::{self, Caches};
 use crate::clock::{Clock, Now};
 use crate::kinds;
+use crate::pod;
 use crate::write;
 pub(crate) use health::Grace;
 use health::Health;
@@ -80,11 +81,11 @@ impl Nodes {
     pub(crate) fn run(&self, scope: &Scope) {
         let queue = self.queue.clone();
         caches::follow(scope, "node changes", &self.nodes, move |change| {
-            queue.add(change.key)
+            queue.add(change.key);
         });
         let this = self.clone();
         caches::follow(scope, "node leases", &self.leases, move |change| {
-            this.lease_changed(&change)
+            this.lease_changed(&change);
         });
         let (this, queue) = (Arc::new(self.clone()), self.queue.clone());
         cloudeck_controller::run(scope, "node-lifecycle-controller", WORKERS, queue, move |key| {
@@ -242,12 +243,13 @@ impl Nodes {
         })
     }
 
-    /// A node that was ready and is no longer takes the readiness of its pods with it; so does one that is found silent
-    /// at the start.
+    /// A ready node that falls silent takes the readiness of its pods with it; so does one that is found silent at the
+    /// start. A node that says itself that it is not ready tells of its pods as well.
     async fn mark_pods(&self, object: &Object, node: &Value, previous: Option<&str>) -> Result<(), Status> {
         let status = condition_status(node, "Ready").unwrap_or_default();
-        let fell = previous == Some("True") && status != "True";
-        if !fell && !(previous.is_none() && status == "Unknown") {
+        let fell = previous == Some("True") && status == "Unknown";
+        let found = previous.is_none() && status == "Unknown";
+        if !fell && !found {
             return Ok(());
         }
         let name = object.key.name.as_str();
@@ -256,7 +258,7 @@ impl Nodes {
             self.tell(name, &object.uid, "NodeNotReady", message);
         }
         for pod in self.pods.list() {
-            if pod.field("spec.nodeName") == Some(name) {
+            if pod::node_name(&pod) == name {
                 self.mark_pod(&pod).await?;
             }
         }

@@ -19,6 +19,7 @@ use crate::caches::{self, Caches};
 use crate::clock::Clock;
 use crate::kinds;
 use crate::node::condition_status;
+use crate::pod;
 use crate::write;
 
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -88,11 +89,11 @@ impl PodGc {
     pub(crate) fn run(&self, scope: &Scope) {
         let this = self.clone();
         caches::follow(scope, "nodes of pods", &self.nodes, move |change| {
-            this.node_changed(&change)
+            this.node_changed(&change);
         });
         let this = self.clone();
         caches::follow(scope, "pods to collect", &self.pods, move |change| {
-            this.pod_changed(&change)
+            this.pod_changed(&change);
         });
         let (this, queue) = (Arc::new(self.clone()), self.queue.clone());
         cloudeck_controller::run(scope, "pod-garbage-collector", WORKERS, queue, move |job| {
@@ -128,7 +129,7 @@ impl PodGc {
             return;
         };
         self.count_finished(pod);
-        let node = pod.field("spec.nodeName").unwrap_or_default();
+        let node = &*pod::node_name(pod);
         if node.is_empty() {
             // A pod that ends without a node and is still there waits for finalizers.
             if has_deletion_timestamp(pod) {
@@ -142,7 +143,7 @@ impl PodGc {
     }
 
     fn count_finished(&self, pod: &Object) {
-        let finished = matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"));
+        let finished = pod::is_finished(pod);
         let mut known = self.known();
         if finished && known.finished.insert(pod.key.clone()) && known.finished.len() > self.limits.finished {
             self.queue.add(Job::Finished);
@@ -197,7 +198,7 @@ impl PodGc {
     /// Removes the pods of a node that is gone, or those that end on one that is out of service.
     async fn remove_all(&self, node: &str, condition: Option<&Value>) -> Result<(), Status> {
         for pod in self.pods.list() {
-            let ours = pod.field("spec.nodeName") == Some(node);
+            let ours = pod::node_name(&pod) == node;
             if ours && (condition.is_some() || has_deletion_timestamp(&pod)) {
                 self.remove(&pod, condition).await?;
             }
@@ -207,7 +208,7 @@ impl PodGc {
 
     async fn remove(&self, pod: &Object, condition: Option<&Value>) -> Result<(), Status> {
         let key = &pod.key;
-        if !matches!(pod.field("status.phase"), Some("Succeeded" | "Failed")) {
+        if !pod::is_finished(pod) {
             let mut patch = value!({"metadata": {"uid": (pod.uid.clone())}, "status": {"phase": "Failed"}});
             if let Some(condition) = condition {
                 patch.set_at(&["status", "conditions"], value!([(condition.clone())]));
@@ -246,7 +247,7 @@ fn has_deletion_timestamp(pod: &Object) -> bool {
 
 /// The finished pods beyond the threshold: evicted ones first, then the oldest.
 fn surplus(pods: &[Arc<Object>], threshold: usize) -> Vec<Arc<Object>> {
-    let is_finished = |pod: &&Arc<Object>| matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"));
+    let is_finished = |pod: &&Arc<Object>| pod::is_finished(pod);
     let finished: Vec<_> = pods.iter().filter(is_finished).collect();
     let surplus = finished.len().saturating_sub(threshold);
     if surplus == 0 {

@@ -19,6 +19,7 @@ use cloudeck_task::Scope;
 use crate::caches::{self, Caches};
 use crate::clock::{Clock, Now};
 use crate::kinds;
+use crate::pod;
 use crate::write;
 use decide::Fate;
 
@@ -59,11 +60,11 @@ impl TaintEviction {
     pub(crate) fn run(&self, scope: &Scope) {
         let this = self.clone();
         caches::follow(scope, "tainted nodes", &self.nodes, move |change| {
-            this.node_changed(&change)
+            this.node_changed(&change);
         });
         let this = self.clone();
         caches::follow(scope, "pods of tainted nodes", &self.pods, move |change| {
-            this.pod_changed(&change)
+            this.pod_changed(&change);
         });
         let (this, queue) = (Arc::new(self.clone()), self.queue.clone());
         cloudeck_controller::run(scope, "taint-eviction-controller", WORKERS, queue, move |key| {
@@ -87,7 +88,7 @@ impl TaintEviction {
         }
         drop(known);
         for pod in self.pods.list() {
-            if pod.field("spec.nodeName") == Some(name) {
+            if pod::node_name(&pod) == name {
                 self.queue.add(pod.key.clone());
             }
         }
@@ -95,8 +96,8 @@ impl TaintEviction {
 
     fn pod_changed(&self, change: &Change) {
         let known = self.known();
-        let tainted = change.new.as_ref().and_then(|pod| pod.field("spec.nodeName"));
-        let tainted = tainted.is_some_and(|node| known.taints.contains_key(node));
+        let is_tainted = |pod: &Arc<Object>| known.taints.contains_key(&*pod::node_name(pod));
+        let tainted = !known.taints.is_empty() && change.new.as_ref().is_some_and(is_tainted);
         if tainted || known.waiting.contains_key(&change.key) {
             self.queue.add(change.key.clone());
         }
@@ -131,8 +132,11 @@ impl TaintEviction {
 
     fn fate(&self, pod: &Object, tree: &Value, now: Now) -> Fate {
         let known = self.known();
-        let node = pod.field("spec.nodeName").unwrap_or_default();
-        let taints = known.taints.get(node).map_or(&[][..], |taints| taints.as_slice());
+        let node = pod::node_name(pod);
+        let taints = known
+            .taints
+            .get(&*node)
+            .map_or(&[][..], |taints| taints.as_slice());
         decide::decide(tree, taints, known.waiting.get(&pod.key).copied(), now)
     }
 

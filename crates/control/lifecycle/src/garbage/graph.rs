@@ -152,6 +152,14 @@ impl Graph {
         look
     }
 
+    /// All objects that have to be looked at when nothing is known of what came before.
+    pub(crate) fn doubts(&self) -> Vec<Uid> {
+        let doubtful =
+            |item: &Item| item.waits_for_dependents() || item.sets_free() || self.is_doubtful(item, &[]);
+        let all = self.items.iter().filter(|(_, item)| doubtful(item));
+        all.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Takes an object out. Answers with the uids that have to be looked at because of it.
     pub(crate) fn remove(&mut self, uid: &str) -> Vec<Uid> {
         let Some((uid, item)) = self.items.remove_entry(uid) else {

@@ -55,6 +55,16 @@ impl World {
         }
     }
 
+    /// As after a restart: the graph is filled as a whole.
+    fn restart(&mut self) {
+        self.graph = Graph::default();
+        self.unheard.clear();
+        for (id, thing) in &self.things {
+            self.graph.set(&uid_of(*id), item_of(*id, thing));
+        }
+        self.queue = self.graph.doubts();
+    }
+
     fn delete(&mut self, id: usize, policy: Policy) {
         let Some(thing) = self.things.get_mut(&id) else {
             return;
@@ -142,7 +152,9 @@ impl World {
             Action::Drop(gone) => thing.owners.retain(|(owner, _)| !gone.contains(&uid_of(*owner))),
             Action::Delete { policy, unblock } => {
                 if unblock {
-                    thing.owners.iter_mut().for_each(|(_, blocks)| *blocks = false);
+                    for (_, blocks) in &mut thing.owners {
+                        *blocks = false;
+                    }
                 }
                 if !thing.deleting {
                     return self.delete(id, policy);
@@ -230,6 +242,7 @@ proptest! {
         things in things(),
         deletions in proptest::collection::btree_map(0..SIZE, any::<bool>(), 0..4),
         early in any::<bool>(),
+        restart in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let expected = survivors(&things, &deletions.keys().copied().collect());
@@ -239,7 +252,15 @@ proptest! {
             world.run(&mut dice);
         }
         for (id, foreground) in &deletions {
-            world.delete(*id, if *foreground { Policy::Foreground } else { Policy::Background });
+            let policy = if *foreground {
+                Policy::Foreground
+            } else {
+                Policy::Background
+            };
+            world.delete(*id, policy);
+        }
+        if restart {
+            world.restart();
         }
         world.run(&mut dice);
         let left: BTreeSet<usize> = world.things.keys().copied().collect();

@@ -36,6 +36,28 @@ async fn make_pod(bench: &Bench, name: &str, node: &str, tolerations: Value) {
         .await;
 }
 
+fn tolerating_for(seconds: i64) -> Value {
+    value!([
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+         "tolerationSeconds": (seconds)},
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
+         "tolerationSeconds": (seconds)}
+    ])
+}
+
+/// Renews a node's lease for ever, as its agent does.
+async fn renew(bench: &Bench, name: &str) {
+    bench
+        .create(&leases(), "kube-node-lease", name, value!({"spec": {}}))
+        .await;
+    for round in 0_u64.. {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let time = format!("2020-01-01T00:{:02}:{:02}.000000Z", round / 60 % 60, round % 60);
+        let spec = value!({"spec": {"renewTime": (time.as_str())}});
+        bench.patch(&leases(), "kube-node-lease", name, "", spec).await;
+    }
+}
+
 fn taints(node: &Value) -> Vec<(String, String)> {
     let text = |it: &Value, member: &str| it.str_at(&[member]).unwrap_or_default().to_owned();
     let taints = node.items_at(&["spec", "taints"]).iter();
@@ -66,7 +88,7 @@ async fn a_node_is_schedulable_as_soon_as_it_is_ready() {
 #[tokio::test]
 async fn a_silent_node_is_unknown_and_gives_up_pods_that_do_not_tolerate_it() {
     let config = LifecycleConfig {
-        node_monitor_grace: Duration::from_secs(1),
+        node_monitor_grace: Duration::from_secs(3),
         ..LifecycleConfig::default()
     };
     let bench = Bench::start_with(config).await;
@@ -74,34 +96,10 @@ async fn a_silent_node_is_unknown_and_gives_up_pods_that_do_not_tolerate_it() {
         make_node(&bench, name).await;
         report(&bench, name, "True").await;
     }
-    let brief = |seconds: i64| {
-        value!([
-            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
-             "tolerationSeconds": (seconds)},
-            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
-             "tolerationSeconds": (seconds)}
-        ])
-    };
-    make_pod(&bench, "patient", "silent", brief(600)).await;
-    make_pod(&bench, "hasty", "silent", brief(0)).await;
-    make_pod(&bench, "elsewhere", "lively", brief(0)).await;
-    // A lease that is renewed is a sign of life.
-    let renewing = async {
-        bench
-            .create(&leases(), "kube-node-lease", "lively", value!({"spec": {}}))
-            .await;
-        let mut round = 0;
-        loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            round += 1;
-            let time = format!("2020-01-01T00:00:{:02}.000000Z", round % 60);
-            let spec = value!({"spec": {"renewTime": (time.as_str())}});
-            bench
-                .patch(&leases(), "kube-node-lease", "lively", "", spec)
-                .await;
-        }
-    };
     let watching = async {
+        make_pod(&bench, "patient", "silent", tolerating_for(600)).await;
+        make_pod(&bench, "hasty", "silent", tolerating_for(0)).await;
+        make_pod(&bench, "elsewhere", "lively", tolerating_for(0)).await;
         let silent = bench
             .until_one(&core("nodes"), "silent", "taints", |node| taints(node).len() == 2)
             .await;
@@ -141,7 +139,7 @@ async fn a_silent_node_is_unknown_and_gives_up_pods_that_do_not_tolerate_it() {
             .await;
     };
     tokio::select! {
-        () = renewing => {}
+        () = renew(&bench, "lively") => {}
         () = watching => {}
     }
     bench.stop().await;
