@@ -1,4 +1,4 @@
-//! Ends events an hour after they were last written.
+//! Ends events some time, usually an hour, after they were last written.
 //!
 //! State: events. Each is looked at when its time has come and not before; one that was written again meanwhile waits
 //! anew. Upstream's server does this by leases of etcd.
@@ -16,7 +16,6 @@ use crate::kinds;
 use crate::view::{Facts, View, Whole};
 use crate::write;
 
-const LIFETIME_SECONDS: i64 = 3600;
 const WORKERS: usize = 1;
 
 #[derive(Clone)]
@@ -24,12 +23,13 @@ pub(crate) struct EventExpiry {
     client: Client,
     events: View<Whole>,
     queue: WorkQueue<ObjectKey>,
+    lifetime: Duration,
     clock: Clock,
 }
 
 impl EventExpiry {
     /// Registers with the view; [`EventExpiry::run`] starts the work.
-    pub(crate) fn new(client: Client, events: &View<Whole>, clock: Clock) -> Self {
+    pub(crate) fn new(client: Client, events: &View<Whole>, lifetime: Duration, clock: Clock) -> Self {
         let queue: WorkQueue<ObjectKey> = WorkQueue::new();
         let waker = queue.clone();
         events.on_change(move |update| {
@@ -42,6 +42,7 @@ impl EventExpiry {
             client,
             events: events.clone(),
             queue,
+            lifetime,
             clock,
         }
     }
@@ -59,7 +60,7 @@ impl EventExpiry {
             return Ok(Requeue::OnChange);
         };
         let object = event.object();
-        if let Some(left) = time_left(&object.tree(), (self.clock)()) {
+        if let Some(left) = time_left(&object.tree(), self.lifetime, (self.clock)()) {
             return Ok(Requeue::After(left));
         }
         let preconditions = value!({
@@ -75,7 +76,7 @@ impl EventExpiry {
 }
 
 /// How long the event has yet; `None` when its time is over.
-fn time_left(event: &Value, now: Now) -> Option<Duration> {
+fn time_left(event: &Value, lifetime: Duration, now: Now) -> Option<Duration> {
     let times: [&[&str]; 4] = [
         &["metadata", "creationTimestamp"],
         &["lastTimestamp"],
@@ -85,7 +86,10 @@ fn time_left(event: &Value, now: Now) -> Option<Duration> {
     let times = times
         .iter()
         .filter_map(|path| Time::parse(event.str_at(path)?).ok());
-    now.until(times.max()?, LIFETIME_SECONDS)
+    now.until(
+        times.max()?,
+        i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX),
+    )
 }
 
 #[cfg(test)]
@@ -100,7 +104,11 @@ mod tests {
             br#"{"metadata":{"creationTimestamp":"1970-01-01T00:00:00Z"},"lastTimestamp":"1970-01-01T00:30:00Z"}"#,
         )
         .unwrap();
-        assert_eq!(time_left(&event, Now(3_600_000)), Some(Duration::from_mins(30)));
-        assert_eq!(time_left(&event, Now(5_400_000)), None);
+        let hour = Duration::from_hours(1);
+        assert_eq!(
+            time_left(&event, hour, Now(3_600_000)),
+            Some(Duration::from_mins(30))
+        );
+        assert_eq!(time_left(&event, hour, Now(5_400_000)), None);
     }
 }

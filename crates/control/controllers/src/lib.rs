@@ -29,6 +29,7 @@ mod view;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloudeck_client::Client;
 use cloudeck_task::Scope;
@@ -66,6 +67,30 @@ pub struct ControllersConfig {
     pub cluster_domain: String,
 }
 
+/// How long things may take; the defaults are upstream's.
+#[derive(Debug, Clone)]
+pub struct Timings {
+    /// How long a node may be silent.
+    pub node_grace: Duration,
+    /// How long a new node may take to speak for the first time.
+    pub node_startup_grace: Duration,
+    /// How long a node must be gone before its pods are deleted.
+    pub gone_node_quarantine: Duration,
+    /// How long events are kept after they were last written.
+    pub event_lifetime: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            node_grace: Duration::from_secs(50),
+            node_startup_grace: Duration::from_mins(1),
+            gone_node_quarantine: Duration::from_secs(40),
+            event_lifetime: Duration::from_hours(1),
+        }
+    }
+}
+
 /// The running controllers. Cheap to clone.
 #[derive(Clone)]
 pub struct Controllers {
@@ -83,6 +108,16 @@ impl Controllers {
 /// Starts all controllers; they end with the scope. `client` gives a client that acts as the named service account of
 /// `kube-system`.
 pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: &Scope) -> Controllers {
+    start_with(config, &Timings::default(), client, scope)
+}
+
+/// As [`start`], with other timings.
+pub fn start_with(
+    config: ControllersConfig,
+    timings: &Timings,
+    client: &dyn Fn(&str) -> Client,
+    scope: &Scope,
+) -> Controllers {
     let clock = clock::system_clock();
     let informers = Informers::new(client(WATCHER), scope);
     let (views, everything) = (Views::new(&informers), Everything::new(&informers));
@@ -92,6 +127,7 @@ pub fn start(config: ControllersConfig, client: &dyn Fn(&str) -> Client, scope: 
         views: &views,
         everything: &everything,
         clock: &clock,
+        timings,
     };
     let all = all(&config, &parts);
     views.follow(scope);
@@ -152,6 +188,7 @@ struct Parts<'a> {
     views: &'a Views,
     everything: &'a Everything,
     clock: &'a Clock,
+    timings: &'a Timings,
 }
 
 /// All controllers, each under its own service account. Making one registers its handlers, so all are made before
@@ -227,6 +264,7 @@ fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Control
         views,
         everything,
         clock,
+        timings,
         ..
     } = parts;
     let namespaces = &views.namespaces;
@@ -260,7 +298,12 @@ fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Control
             (*clock).clone(),
         )),
         // No role of upstream's is for this, because there the server does it; this one may delete anything.
-        Box::new(EventExpiry::new(client(WATCHER), &views.events, (*clock).clone())),
+        Box::new(EventExpiry::new(
+            client(WATCHER),
+            &views.events,
+            timings.event_lifetime,
+            (*clock).clone(),
+        )),
     ]
 }
 
@@ -270,6 +313,7 @@ fn nodes(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
         scope,
         views,
         clock,
+        timings,
         ..
     } = parts;
     let (nodes, pods) = (&views.nodes, &views.pods);
@@ -280,6 +324,7 @@ fn nodes(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
             client("node-controller"),
             scope,
             of_nodes,
+            timings,
             (*clock).clone(),
         )),
         Box::new(Evictions::new(
@@ -291,6 +336,7 @@ fn nodes(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
         Box::new(OrphanedPods::new(
             client("pod-garbage-collector"),
             (nodes, pods),
+            timings.gone_node_quarantine,
             (*clock).clone(),
         )),
     ]

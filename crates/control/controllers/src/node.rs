@@ -22,6 +22,7 @@ use cloudeck_machinery::{ObjectKey, Reason, Status, Value, value};
 use cloudeck_task::Scope;
 use compact_str::CompactString;
 
+use crate::Timings;
 use crate::clock::{Clock, Now};
 use crate::kinds;
 use crate::pod::Pod;
@@ -45,6 +46,7 @@ struct Inner {
     pods: View<Pod>,
     queue: WorkQueue<ObjectKey>,
     health: Mutex<HashMap<CompactString, Health>>,
+    timings: Timings,
     clock: Clock,
 }
 
@@ -54,6 +56,7 @@ impl Nodes {
         client: Client,
         scope: &Scope,
         (nodes, leases, pods): (&View<Whole>, &View<Whole>, &View<Pod>),
+        timings: &Timings,
         clock: Clock,
     ) -> Self {
         let events = EventRecorder::start(scope, client.clone(), "node-controller", "");
@@ -65,6 +68,7 @@ impl Nodes {
             pods: pods.clone(),
             queue: WorkQueue::new(),
             health: Mutex::default(),
+            timings: timings.clone(),
             clock,
         });
         let (queue, known) = (inner.queue.clone(), nodes.clone());
@@ -123,7 +127,7 @@ impl Inner {
         if lost_ready {
             self.mark_pods_not_ready(&tree, now).await?;
         }
-        if let Some(left) = health.time_left(&tree, now) {
+        if let Some(left) = health.time_left(&tree, &self.timings, now) {
             self.retaint(&tree, now).await?;
             return Ok(Requeue::After(left));
         }

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use cloudeck_machinery::{Value, value};
 
+use crate::Timings;
 use crate::clock::Now;
-
-/// How long a node may be silent.
-const GRACE: Duration = Duration::from_secs(50);
-/// How long a new node may take to speak for the first time.
-const STARTUP_GRACE: Duration = Duration::from_mins(1);
 
 /// What was last heard of a node, and when it was heard here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +39,12 @@ impl Health {
     }
 
     /// How long until the node's silence counts; `None` when it does.
-    pub(super) fn time_left(&self, node: &Value, now: Now) -> Option<Duration> {
-        let grace = if condition(node, "Ready").is_some() {
-            GRACE
+    pub(super) fn time_left(&self, node: &Value, timings: &Timings, now: Now) -> Option<Duration> {
+        let spoke = condition(node, "Ready").is_some();
+        let grace = if spoke {
+            timings.node_grace
         } else {
-            STARTUP_GRACE
+            timings.node_startup_grace
         };
         let silent = u64::try_from(now.0.saturating_sub(self.heard.0)).unwrap_or(0);
         let left = grace.saturating_sub(Duration::from_millis(silent));
@@ -118,12 +115,21 @@ mod tests {
         let (health, _) = Health::observe(None, &tree, Some("1"), Now(0));
         let later = Now(49_000);
         let (silent, _) = Health::observe(Some(health.clone()), &tree, Some("1"), later);
-        assert_eq!(silent.time_left(&tree, later), Some(Duration::from_secs(1)));
-        assert_eq!(silent.time_left(&tree, Now(50_000)), None);
+        assert_eq!(
+            silent.time_left(&tree, &Timings::default(), later),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(silent.time_left(&tree, &Timings::default(), Now(50_000)), None);
         let (renewed, _) = Health::observe(Some(health.clone()), &tree, Some("2"), later);
-        assert_eq!(renewed.time_left(&tree, later), Some(GRACE));
+        assert_eq!(
+            renewed.time_left(&tree, &Timings::default(), later),
+            Some(Duration::from_secs(50))
+        );
         let (posted, _) = Health::observe(Some(health), &node("True", "b"), Some("1"), later);
-        assert_eq!(posted.time_left(&tree, later), Some(GRACE));
+        assert_eq!(
+            posted.time_left(&tree, &Timings::default(), later),
+            Some(Duration::from_secs(50))
+        );
     }
 
     #[test]

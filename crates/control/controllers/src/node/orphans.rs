@@ -1,6 +1,6 @@
 //! Removes pods that no agent will ever end: those of nodes that are gone, and ones that were deleted unscheduled.
 //!
-//! A missing node has 40 seconds to appear, and is looked up afresh before its pods go.
+//! A missing node has some time, usually 40 seconds, to appear, and is looked up afresh before its pods go.
 //!
 //! Source: `pkg/controller/podgc`. Deviation: finished pods are kept however many there are (upstream keeps 12,500).
 
@@ -20,7 +20,6 @@ use crate::pod::Pod;
 use crate::view::{View, Whole};
 use crate::write;
 
-const QUARANTINE: Duration = Duration::from_secs(40);
 const WORKERS: usize = 1;
 
 #[derive(Clone)]
@@ -35,18 +34,25 @@ struct Inner {
     queue: WorkQueue<ObjectKey>,
     /// Since when nodes that pods name are missing.
     missing: Mutex<HashMap<CompactString, Now>>,
+    quarantine: Duration,
     clock: Clock,
 }
 
 impl OrphanedPods {
     /// Registers with the views; [`OrphanedPods::run`] starts the work.
-    pub(crate) fn new(client: Client, (nodes, pods): (&View<Whole>, &View<Pod>), clock: Clock) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        (nodes, pods): (&View<Whole>, &View<Pod>),
+        quarantine: Duration,
+        clock: Clock,
+    ) -> Self {
         let inner = Arc::new(Inner {
             client,
             nodes: nodes.clone(),
             pods: pods.clone(),
             queue: WorkQueue::new(),
             missing: Mutex::default(),
+            quarantine,
             clock,
         });
         let (queue, known) = (inner.queue.clone(), pods.clone());
@@ -99,12 +105,12 @@ impl Inner {
         let now = (self.clock)();
         let since = self.with_missing(|all| *all.entry(pod.node.clone()).or_insert(now));
         let waited = Duration::from_millis(u64::try_from(now.0 - since.0).unwrap_or(0));
-        let left = QUARANTINE.saturating_sub(waited);
+        let left = self.quarantine.saturating_sub(waited);
         if !left.is_zero() {
             return Ok(Requeue::After(left));
         }
         match self.client.get(&kinds::nodes(), "", &pod.node).await {
-            Ok(_) => Ok(Requeue::After(QUARANTINE)),
+            Ok(_) => Ok(Requeue::After(self.quarantine)),
             Err(status) if status.reason == Reason::NotFound => {
                 self.remove(&pod, true).await?;
                 Ok(Requeue::OnChange)

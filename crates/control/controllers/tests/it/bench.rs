@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloudeck_auth::LocalIdentity;
 use cloudeck_client::{Client, Informer, InformerConfig};
-use cloudeck_controllers::ControllersConfig;
+use cloudeck_controllers::{ControllersConfig, Timings};
 use cloudeck_machinery::{GroupVersionResource, Object, Status, Value, json, value};
 use cloudeck_task::Scope;
 use cloudeck_testkit::TestServer;
@@ -21,6 +21,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&Timings::default()).await
+    }
+
+    pub(crate) async fn start_with(timings: &Timings) -> Self {
         let server = TestServer::start().await.unwrap();
         let scope = Scope::root("controllers");
         let config = ControllersConfig {
@@ -28,7 +32,7 @@ impl Bench {
             cluster_domain: "cluster.local".into(),
         };
         let client = |account: &str| server.client(LocalIdentity::controller(account));
-        let controllers = cloudeck_controllers::start(config, &client, &scope);
+        let controllers = cloudeck_controllers::start_with(config, timings, &client, &scope);
         controllers.ready().await;
         let admin = server.admin();
         let bench = Self { server, admin, scope };

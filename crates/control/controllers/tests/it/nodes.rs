@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use cloudeck_controllers::Timings;
 use cloudeck_machinery::{Value, json, value};
 
 use crate::bench::{Bench, endpoint_slices, events, is_deleting, node, nodes, pods, services};
@@ -133,5 +136,93 @@ async fn pods_of_a_node_that_is_no_longer_ready_are_not_ready() {
         conditions.any(|it| it.str_at(&["type"]) == Some("Ready") && it.str_at(&["status"]) == Some("False"))
     };
     bench.until_one(&pods(), "p", "it to be not ready", unready).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_node_becomes_unknown_and_recovers_when_it_speaks() {
+    let timings = Timings {
+        node_grace: Duration::from_millis(300),
+        node_startup_grace: Duration::from_millis(300),
+        ..Timings::default()
+    };
+    let bench = Bench::start_with(&timings).await;
+    bench.create(&nodes(), &node("a")).await;
+    let ready = |status: &'static str, reason: &'static str| {
+        move |node: &Value| {
+            let mut conditions = node.items_at(&["status", "conditions"]).iter();
+            let ready = conditions.find(|it| it.str_at(&["type"]) == Some("Ready"));
+            let text = |field| ready.and_then(|it| it.str_at(&[field])).unwrap_or_default();
+            text("status") == status && text("reason") == reason
+        }
+    };
+    let never = ready("Unknown", "NodeStatusNeverUpdated");
+    bench
+        .until_one(&nodes(), "a", "it to have never spoken", never)
+        .await;
+    say_ready(&bench, "a", "True").await;
+    // The heartbeat that was told is not told again.
+    let silent = ready("Unknown", "NodeStatusUnknown");
+    let node = bench
+        .until_one(&nodes(), "a", "its silence to count", silent)
+        .await;
+    let message = "Kubelet stopped posting node status.";
+    let told = |it: &Value| it.str_at(&["message"]) == Some(message);
+    assert!(node.items_at(&["status", "conditions"]).iter().any(told));
+    let tainted = |node: &Value| has_taint(node, "node.kubernetes.io/unreachable", "NoSchedule");
+    bench.until_one(&nodes(), "a", "the taint", tainted).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_is_gone_are_removed() {
+    let timings = Timings {
+        gone_node_quarantine: Duration::from_millis(100),
+        ..Timings::default()
+    };
+    let bench = Bench::start_with(&timings).await;
+    bench.create(&nodes(), &node("a")).await;
+    bench.create(&nodes(), &node("b")).await;
+    bench.create(&pods(), &pod("lost", "a")).await;
+    bench.create(&pods(), &pod("kept", "b")).await;
+    bench.admin.delete(&nodes(), "", "a", &Value::Null).await.unwrap();
+    let lost = |all: &[Value]| {
+        all.iter()
+            .all(|pod| pod.str_at(&["metadata", "name"]) == Some("kept"))
+    };
+    bench.until(&pods(), "the end of the lost pod", lost).await;
+    assert!(bench.get(&pods(), "kept").await.is_ok());
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn events_end_after_their_life_time() {
+    let timings = Timings {
+        event_lifetime: Duration::from_secs(1),
+        ..Timings::default()
+    };
+    let bench = Bench::start_with(&timings).await;
+    let event = |name: &str, time: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Event","metadata":{{"name":"{name}","namespace":"default"}},"reason":"R",
+            "involvedObject":{{"kind":"Pod","name":"p","namespace":"default"}},"lastTimestamp":"{time}"}}"#
+        )
+    };
+    bench
+        .create(&events(), &event("late", "2100-01-01T00:00:00Z"))
+        .await;
+    bench
+        .create(&events(), &event("early", "2020-01-01T00:00:00Z"))
+        .await;
+    let named = |all: &[Value], name: &str| {
+        all.iter()
+            .any(|it| it.str_at(&["metadata", "name"]) == Some(name))
+    };
+    bench
+        .until(&events(), "the end of the early one", |all| !named(all, "early"))
+        .await;
+    bench
+        .until(&events(), "the late one", |all| named(all, "late"))
+        .await;
     bench.stop().await;
 }
