@@ -117,7 +117,8 @@ fn resize(terminal: &impl std::os::fd::AsFd, columns: u16, rows: u16) {
 }
 
 fn watch(mut screen: File) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
+    // A person reads on; so does every test.
+    let (sender, receiver) = mpsc::sync_channel(256);
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = screen.read(&mut buffer) {

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read as _;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Tally;
 use super::build::TestProgram;
 
-/// Runs it to the end, or kills it and all it started at the limit. Its output is shown when something failed.
+/// Runs it to the end, or kills it at the limit: what tests start ends with them or is cleared by the next run. Its output is shown when something failed.
 pub(crate) fn run(program: &TestProgram, environment: &[(&str, OsString)], limit: Duration) -> Tally {
     let begun = Instant::now();
     let (text, ended_well) = match start(program, environment) {
@@ -47,17 +46,16 @@ fn start(program: &TestProgram, environment: &[(&str, OsString)]) -> std::io::Re
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    // Both streams into one file, so that they stay in order and a background process that keeps it open holds up
-    // nobody; a process group of its own, so that all of it can be ended.
+    // Both streams into one pipe, so that they stay in order.
     let (mut reader, writer) = std::io::pipe()?;
     command
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .process_group(0);
+        .stderr(writer);
     let child = command.spawn()?;
     drop(command);
-    let (sender, output) = mpsc::channel();
+    // Enough that a program seldom waits for its reader.
+    let (sender, output) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = reader.read(&mut buffer) {
@@ -91,8 +89,7 @@ fn finish(mut running: Running, limit: Duration) -> (String, bool) {
             }
         }
         if Instant::now() >= deadline {
-            let group = format!("-{}", running.child.id());
-            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            let _ = running.child.kill();
             let _ = running.child.wait();
             let _ = writeln!(text, "\nkilled after {} s", limit.as_secs());
             return (text, false);

@@ -29,14 +29,13 @@ fn without_credentials_or_rights_nothing_is_told() {
         refused.contains("You must be logged in to the server"),
         "{refused}"
     );
+    // Without any one is `system:anonymous`, as upstream: who may do next to nothing.
+    let api = foreign::server(&cluster);
     assert_eq!(
-        foreign::anonymous_status(
-            &cluster,
-            &foreign::server(&cluster),
-            "/api/v1/namespaces/default/pods"
-        ),
-        401
+        foreign::anonymous_status(&cluster, &api, "/api/v1/namespaces/default/pods"),
+        403
     );
+    assert_eq!(foreign::anonymous_status(&cluster, &api, "/livez"), 200);
     let node: Ipv4Addr = cluster
         .field(
             "nodes",
