@@ -286,3 +286,6 @@ fn owner_key(info: &ResourceInfo, node: &Node, reference: &OwnerReference) -> Ob
     };
     ObjectKey::new(namespace, &reference.name)
 }
+
+#[cfg(test)]
+mod tests;
