@@ -9,8 +9,8 @@ type NameRule = fn(&str) -> Vec<String>;
 
 fn name_rule(kind: &Kind) -> NameRule {
     match (kind.group(), kind.plural()) {
-        ("", "namespaces") => names::dns1123_label,
-        ("", "services") => names::dns1035_label,
+        // Since Kubernetes 1.37 the names of services may begin with a digit.
+        ("", "namespaces" | "services") => names::dns1123_label,
         ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "certificatesigningrequests") => {
             names::path_segment
         }
