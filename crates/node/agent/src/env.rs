@@ -94,6 +94,8 @@ fn service_environment(node: &Node, pod: &Pod, namespace: &str) -> BTreeMap<Stri
         .services
         .list()
         .iter()
+        // Services of other namespaces are not told, but the API server's.
+        .filter(|object| *object.key.namespace == *namespace || object.key.namespace == "default")
         .filter_map(|object| cloudeck_objects::service(&object.json).ok())
         .collect();
     service_variables(&decoded, namespace, enabled)

@@ -19,8 +19,12 @@ pub async fn memo(node: &Node, pod: &Pod) -> PodMemo {
         .iter()
         .filter(|s| mine(&s.config.labels))
         .max_by_key(|s| s.created_at_ns);
+    let pod_ip = node.network.address_of(uid).map(|address| address.ip.into());
     let sandbox = match sandbox {
-        Some(found) if found.state == SandboxState::Ready => SandboxMemo::Ready { id: found.id.clone() },
+        // A daemon that was killed between the sandbox and its network left one that will never have an address.
+        Some(found) if found.state == SandboxState::Ready && (found.netns.is_none() || pod_ip.is_some()) => {
+            SandboxMemo::Ready { id: found.id.clone() }
+        }
         Some(found) => SandboxMemo::Dead { id: found.id.clone() },
         None => SandboxMemo::None,
     };
@@ -58,7 +62,7 @@ pub async fn memo(node: &Node, pod: &Pod) -> PodMemo {
         sandbox,
         containers: known,
         started_at: started.unwrap_or_else(|| node.now()),
-        pod_ip: node.network.address_of(uid).map(|address| address.ip.into()),
+        pod_ip,
         settled_phase: settled,
         status_is_final: settled.is_some(),
         ..PodMemo::default()
@@ -120,13 +124,14 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
             .cloned()
             .unwrap_or_default(),
     };
-    let restarted = current.attempt > 0;
+    // An end that nobody saw came with a reboot or a dead shim, not from a crash: the pod comes back at once.
+    let crashed = current.attempt > 0 && newest.exit.is_some();
     ContainerMemo {
         current: Some(current),
         previous,
         started,
         ready,
-        crash_delay_ms: if restarted {
+        crash_delay_ms: if crashed {
             super::decide::FIRST_BACKOFF_MS
         } else {
             0

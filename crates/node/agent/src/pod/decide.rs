@@ -57,7 +57,10 @@ pub enum Backoff {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     PodEnds,
+    /// The liveness probe has failed.
     Unhealthy,
+    /// The start-up probe has failed.
+    NotStarted,
     SandboxDied,
 }
 
@@ -244,7 +247,11 @@ fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Mil
             plan.act(Action::StopContainer {
                 name,
                 grace_ms: -1,
-                why: StopReason::Unhealthy,
+                why: if known.started {
+                    StopReason::Unhealthy
+                } else {
+                    StopReason::NotStarted
+                },
             });
         }
         InstanceState::Running { .. } => {}

@@ -32,6 +32,8 @@ pub struct Operations {
     outbox: mpsc::Sender<Report>,
     /// Containers that are being stopped, so that a shortened grace reaches them.
     stopping: Arc<Mutex<Vec<ContainerId>>>,
+    /// The shortened grace, once there is one.
+    hurried: Arc<watch::Sender<Option<Duration>>>,
 }
 
 impl Operations {
@@ -40,6 +42,7 @@ impl Operations {
             node,
             outbox,
             stopping: Arc::default(),
+            hurried: Arc::new(watch::channel(None).0),
         }
     }
 
@@ -197,12 +200,20 @@ impl Operations {
                     StopReason::Unhealthy => {
                         format!("Container {name} failed liveness probe, will be restarted")
                     }
+                    StopReason::NotStarted => {
+                        format!("Container {name} failed startup probe, will be restarted")
+                    }
                     StopReason::PodEnds | StopReason::SandboxDied => format!("Stopping container {name}"),
                 };
                 this.node
                     .recorder
                     .event(reference, EventType::Normal, "Killing", message);
-                let grace = hooks::pre_stop(&this.node, &pod, &name, &id, grace).await;
+                let mut hurried = this.hurried.subscribe();
+                let grace = tokio::select! {
+                    rest = hooks::pre_stop(&this.node, &pod, &name, &id, grace) => rest,
+                    // The hook runs on in the container, as long as that lives.
+                    Ok(()) = hurried.changed() => hurried.borrow().unwrap_or(grace).min(grace),
+                };
                 this.stopping().push(id.clone());
                 if let Err(error) = this.node.runtime.stop_container(&id, grace).await {
                     tracing::warn!(container = name, error = chain(&error), "container not stopped");
@@ -232,6 +243,7 @@ impl Operations {
 
     /// Gives containers that are being stopped no more than this from now on.
     pub fn hurry(&self, grace: Duration) {
+        self.hurried.send_replace(Some(grace));
         for id in self.stopping().clone() {
             let this = self.clone();
             self.node

@@ -218,7 +218,10 @@ impl Worker {
         if self.memo.termination.is_none() {
             self.abandon_starts();
             self.stop_probes(None);
-        } else if shorter {
+        }
+        // A container that is being stopped already (a probe failed) gets no more time than the pod.
+        let stops = self.memo.termination.is_none() && self.memo.containers.values().any(decide::is_stopping);
+        if shorter || stops {
             self.operations
                 .hurry(Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
         }
@@ -307,6 +310,7 @@ impl Worker {
             } => self.say_pull_backoff(&name),
             Action::StopContainer { name, grace_ms, why } => self.begin_stop(name, grace_ms, why),
             Action::StopSandbox => {
+                self.tell_new_sandbox();
                 if let SandboxMemo::Ready { id } | SandboxMemo::Dead { id } = &self.memo.sandbox {
                     let id = id.clone();
                     self.memo.sandbox = SandboxMemo::Stopping { id: id.clone() };
@@ -343,15 +347,7 @@ impl Worker {
         let Some(instance) = &known.current else { return };
         known.busy = Some(Busy::Stopping);
         let grace = match why {
-            StopReason::Unhealthy => {
-                let seconds = self
-                    .pod
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.termination_grace_period_seconds)
-                    .unwrap_or(30);
-                Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-            }
+            StopReason::Unhealthy | StopReason::NotStarted => probe_grace(&self.pod, &name, why),
             StopReason::PodEnds | StopReason::SandboxDied => {
                 Duration::from_millis(u64::try_from(grace_ms).unwrap_or(0))
             }
@@ -387,6 +383,19 @@ impl Worker {
                 reason: "CrashLoopBackOff".to_owned(),
                 message,
             });
+        }
+    }
+
+    /// A dead sandbox of a pod that goes on is replaced: that is an event, the end of a finished pod's is none.
+    fn tell_new_sandbox(&self) {
+        let goes_on = self.memo.termination.is_none() && self.memo.settled_phase.is_none();
+        if goes_on && matches!(self.memo.sandbox, SandboxMemo::Dead { .. }) {
+            self.node.recorder.event(
+                pod_reference(&self.pod),
+                EventType::Normal,
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.",
+            );
         }
     }
 
@@ -495,6 +504,24 @@ impl Worker {
             self.start_probes(&name, id);
         }
     }
+}
+
+/// The time that a container has after a failed probe: the probe's own, else the pod's.
+fn probe_grace(pod: &Pod, name: &str, why: StopReason) -> Duration {
+    let spec = pod.spec.as_ref();
+    let container = spec
+        .into_iter()
+        .flat_map(decide::all_containers)
+        .find(|c| c.name == name);
+    let probe = container.and_then(|c| match why {
+        StopReason::NotStarted => c.startup_probe.as_ref(),
+        _ => c.liveness_probe.as_ref(),
+    });
+    let own = probe.and_then(|p| p.termination_grace_period_seconds);
+    let seconds = own
+        .or_else(|| spec?.termination_grace_period_seconds)
+        .unwrap_or(30);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// The pod as events name it.

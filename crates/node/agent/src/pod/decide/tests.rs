@@ -450,3 +450,14 @@ fn a_sidecar_ends_when_the_others_have() {
     };
     assert_eq!(actions(&pod, &memo), [stop]);
 }
+
+#[test]
+fn a_failed_start_up_probe_is_told_from_a_failed_liveness_probe() {
+    let pod = pod("Always", &[], &["c"]);
+    for (started, wanted) in [(true, StopReason::Unhealthy), (false, StopReason::NotStarted)] {
+        let mut known = running();
+        (known.unhealthy, known.started) = (true, started);
+        let found = actions(&pod, &with(ready(), "c", known));
+        assert!(matches!(&found[..], [Action::StopContainer { why, .. }] if *why == wanted));
+    }
+}

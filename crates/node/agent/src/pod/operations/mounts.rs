@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use cloudeck_linux::inroot;
 use cloudeck_runtime::{BindPropagation, Mount, MountSource};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 
@@ -130,12 +132,13 @@ fn volume(
         || volume.secret.is_some()
         || volume.projected.is_some()
         || volume.downward_api.is_some();
+    let path = volumes::path(node, pod, volume);
+    if let Some(sub) = &sub_path {
+        make_sub_path(&path, sub)?;
+    }
     Ok(Mount {
         destination: PathBuf::from(&mount.mount_path),
-        source: MountSource::Bind {
-            path: volumes::path(node, pod, volume),
-            sub_path,
-        },
+        source: MountSource::Bind { path, sub_path },
         readonly: mount.read_only == Some(true) || api_data,
         recursive_readonly: matches!(
             mount.recursive_read_only.as_deref(),
@@ -174,6 +177,26 @@ fn host_resolv_conf() -> String {
     own
 }
 
+/// Makes the directory of a `subPath` that is not there, with the volume's own mode, so that who may write to the volume
+/// may write to it. A container may have left links in the volume: they are followed inside it only.
+fn make_sub_path(volume: &Path, sub: &Path) -> Result<(), MountsError> {
+    let failed = |source| MountsError::Io {
+        attempt: "make the subPath",
+        path: volume.join(sub),
+        source,
+    };
+    let root = fs::File::open(volume).map_err(failed)?;
+    match inroot::open(&root, sub, libc::O_PATH) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // Whatever else is wrong with it, the mount says so.
+        _ => return Ok(()),
+    }
+    let permissions = root.metadata().map_err(failed)?.permissions();
+    let made = inroot::open_or_make_dir(&root, sub, permissions.mode() & 0o7777).map_err(failed)?;
+    // The mode given to mkdir is cut by the umask.
+    fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), permissions).map_err(failed)
+}
+
 fn write(path: &Path, text: &str, mode: u32) -> Result<PathBuf, MountsError> {
     let io = |attempt| {
         let path = path.to_owned();
@@ -189,4 +212,33 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<PathBuf, MountsError> {
     fs::write(path, text).map_err(io("write"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("set the mode of"))?;
     Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_missing_sub_path_gets_the_volumes_mode_and_a_present_one_keeps_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2777)).unwrap();
+        make_sub_path(dir.path(), Path::new("a/b")).unwrap();
+        assert_eq!(mode(&dir.path().join("a/b")), 0o2777);
+        fs::set_permissions(dir.path().join("a/b"), fs::Permissions::from_mode(0o700)).unwrap();
+        make_sub_path(dir.path(), Path::new("a/b")).unwrap();
+        assert_eq!(mode(&dir.path().join("a/b")), 0o700);
+    }
+
+    #[test]
+    fn a_sub_path_through_a_link_stays_in_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
+        make_sub_path(dir.path(), Path::new("out/x")).unwrap();
+        assert!(!outside.path().join("x").exists());
+    }
 }
