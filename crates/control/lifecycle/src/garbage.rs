@@ -89,6 +89,10 @@ impl Garbage {
         if let Some(old) = change.old.as_ref().filter(replaced) {
             look.extend(graph.remove(&old.uid));
         }
+        if change.old.is_none() && change.new.is_none() {
+            // It came and went unseen, so its uid is not known, but who names it may have found it alive.
+            look.extend(graph.naming(self.caches[usize::from(kind)].kind.kind, &change.key));
+        }
         let mut stranger = None;
         if let Some(new) = &change.new {
             let item = read(kind, new);

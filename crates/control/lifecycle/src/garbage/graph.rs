@@ -117,6 +117,17 @@ impl Graph {
         self.dependents(uid).filter(blocks).cloned().collect()
     }
 
+    /// Those that name an owner of that kind and place.
+    pub(crate) fn naming(&self, kind: &str, owner: &ObjectKey) -> Vec<Uid> {
+        let names = |item: &Item| {
+            let mut owners = item.owners.iter();
+            owners.any(|it| &*it.kind == kind && *it.name == *owner.name)
+                && (owner.namespace.is_empty() || owner.namespace == item.key.namespace)
+        };
+        let all = self.items.iter().filter(|(_, item)| names(item));
+        all.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Takes in an object as it is now. Answers with the uids that have to be looked at because of it.
     pub(crate) fn set(&mut self, uid: &str, item: Item) -> Vec<Uid> {
         let uid: Uid = self

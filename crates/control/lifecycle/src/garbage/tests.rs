@@ -297,3 +297,24 @@ fn a_circle_of_owners_comes_to_its_end() {
     world.run(&mut dice);
     assert!(world.things.is_empty(), "{:?}", world.things);
 }
+
+#[test]
+fn whoever_names_an_owner_that_came_and_went_unseen_is_looked_at() {
+    let thing = |owners| Thing {
+        owners,
+        deleting: false,
+        finalizer: None,
+    };
+    let world = World::new([(1, thing(vec![(7, false)])), (2, thing(vec![(8, false)]))].into());
+    let mut graph = Graph::default();
+    for (id, thing) in &world.things {
+        graph.set(&uid_of(*id), item_of(*id, thing));
+    }
+    assert_eq!(graph.naming("ConfigMap", &ObjectKey::new("ns", "7")), [uid_of(1)]);
+    assert!(graph.naming("Secret", &ObjectKey::new("ns", "7")).is_empty());
+    assert!(
+        graph
+            .naming("ConfigMap", &ObjectKey::new("elsewhere", "7"))
+            .is_empty()
+    );
+}

@@ -26,11 +26,11 @@ pub(super) fn decide(pod: &Value, taints: &[Value], waiting: Option<Now>, now: N
     let mut shortest: Option<i64> = None;
     let mut since: Option<Now> = None;
     for taint in taints {
-        let mut tolerating = tolerations.iter().filter(|it| tolerates(it, taint)).peekable();
-        if tolerating.peek().is_none() {
+        // The first that tolerates it counts, as upstream has it.
+        let Some(toleration) = tolerations.iter().find(|it| tolerates(it, taint)) else {
             return Fate::Go;
-        }
-        for seconds in tolerating.filter_map(|it| it.int_at(&["tolerationSeconds"])) {
+        };
+        if let Some(seconds) = toleration.int_at(&["tolerationSeconds"]) {
             shortest = Some(shortest.map_or(seconds, |other| other.min(seconds)));
         }
         let added = taint.str_at(&["timeAdded"]).and_then(Now::parse);
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_toleration_counts_from_when_it_began() {
+    fn the_first_toleration_counts_from_when_it_began() {
         let both = value!([
-            {"operator": "Exists", "tolerationSeconds": 30}, {"key": "k", "operator": "Exists", "tolerationSeconds": 10}
+            {"operator": "Exists", "tolerationSeconds": 10}, {"key": "k", "operator": "Exists", "tolerationSeconds": 5}
         ]);
         let go = |since: i64| Fate::GoAt {
             since: Now(since),
