@@ -47,6 +47,7 @@ use garbage::GarbageCollector;
 use namespace::Namespaces;
 use node::Nodes;
 use node::eviction::Evictions;
+use node::facts::Node;
 use node::orphans::OrphanedPods;
 use pod::Pod;
 use replicaset::ReplicaSets;
@@ -372,7 +373,7 @@ views! {
     services: Service,
     endpoints: Whole,
     endpoint_slices: Slice,
-    nodes: Whole,
+    nodes: Node,
     leases: Whole,
     events: Whole,
     namespaces: Whole,

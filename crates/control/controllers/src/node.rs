@@ -9,6 +9,7 @@
 //! Source: `pkg/controller/nodelifecycle`. Deviation: no rates of eviction by zone.
 
 pub(crate) mod eviction;
+pub(crate) mod facts;
 mod health;
 pub(crate) mod orphans;
 mod taints;
@@ -28,6 +29,7 @@ use crate::kinds;
 use crate::pod::Pod;
 use crate::view::{Facts, View, Whole};
 use crate::write;
+use facts::Node;
 use health::Health;
 
 const LEASES: &str = "kube-node-lease";
@@ -41,7 +43,7 @@ pub(crate) struct Nodes {
 struct Inner {
     client: Client,
     events: EventRecorder,
-    nodes: View<Whole>,
+    nodes: View<Node>,
     leases: View<Whole>,
     pods: View<Pod>,
     queue: WorkQueue<ObjectKey>,
@@ -55,7 +57,7 @@ impl Nodes {
     pub(crate) fn new(
         client: Client,
         scope: &Scope,
-        (nodes, leases, pods): (&View<Whole>, &View<Whole>, &View<Pod>),
+        (nodes, leases, pods): (&View<Node>, &View<Whole>, &View<Pod>),
         timings: &Timings,
         clock: Clock,
     ) -> Self {
@@ -74,7 +76,7 @@ impl Nodes {
         let (queue, known) = (inner.queue.clone(), nodes.clone());
         nodes.on_change(move |update| {
             queue.add(update.key.clone());
-            let ready = |node: &Arc<Whole>| health::is_ready(&node.object().tree());
+            let ready = |node: &Arc<Node>| node.ready;
             if update.old.map(ready) != update.new.map(ready) {
                 // Whether any node is ready decides on the taints of all.
                 known
@@ -156,11 +158,7 @@ impl Inner {
     }
 
     async fn retaint(&self, node: &Value, now: Now) -> Result<(), Status> {
-        let any_ready = self
-            .nodes
-            .list()
-            .iter()
-            .any(|node| health::is_ready(&node.object().tree()));
+        let any_ready = self.nodes.any(|node| node.ready);
         let Some(wanted) = taints::decide(node, any_ready, now) else {
             return Ok(());
         };

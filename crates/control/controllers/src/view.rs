@@ -138,6 +138,11 @@ impl<T: Facts> View<T> {
         self.state().objects.values().cloned().collect()
     }
 
+    /// Whether any object is as asked for.
+    pub(crate) fn any(&self, holds: impl Fn(&T) -> bool) -> bool {
+        self.state().objects.values().any(|facts| holds(facts))
+    }
+
     pub(crate) fn list_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
         let state = self.state();
         let range = state.objects.range(ObjectKey::new(namespace, "")..);

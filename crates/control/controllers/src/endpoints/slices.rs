@@ -18,9 +18,10 @@ use super::service::Service;
 use super::slice::{MANAGED_BY, SERVICE_NAME, Slice};
 use super::{TRIGGER_TIME, address_of, addressed, labels_of, trigger_time, wake};
 use crate::kinds;
+use crate::node::facts::Node;
 use crate::pending::{self, Pending};
 use crate::pod::Pod;
-use crate::view::{Facts, View, Whole};
+use crate::view::{Facts, View};
 use crate::write;
 
 const MANAGER: &str = "endpointslice-controller.k8s.io";
@@ -37,7 +38,7 @@ struct Inner {
     client: Client,
     services: View<Service>,
     pods: View<Pod>,
-    nodes: View<Whole>,
+    nodes: View<Node>,
     slices: View<Slice>,
     queue: WorkQueue<ObjectKey>,
     pending: Pending,
@@ -49,7 +50,7 @@ impl EndpointSlices {
         client: Client,
         services: &View<Service>,
         pods: &View<Pod>,
-        nodes: &View<Whole>,
+        nodes: &View<Node>,
         slices: &View<Slice>,
     ) -> Self {
         let inner = Arc::new(Inner {
@@ -75,7 +76,7 @@ impl EndpointSlices {
         let (queue, known) = (inner.queue.clone(), services.clone());
         nodes.on_change(move |update| {
             let zone =
-                |node: Option<&Arc<Whole>>| node.map(|node| node.object().label(ZONE).map(str::to_owned));
+                |node: Option<&Arc<Node>>| node.map(|node| node.object().label(ZONE).map(str::to_owned));
             if zone(update.old) != zone(update.new) {
                 known
                     .list()

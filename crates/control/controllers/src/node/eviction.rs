@@ -17,8 +17,9 @@ use compact_str::CompactString;
 
 use crate::clock::{Clock, Now};
 use crate::kinds;
+use crate::node::facts::Node;
 use crate::pod::Pod;
-use crate::view::{Facts, View, Whole};
+use crate::view::View;
 use crate::write;
 
 const WORKERS: usize = 2;
@@ -31,7 +32,7 @@ pub(crate) struct Evictions {
 struct Inner {
     client: Client,
     events: EventRecorder,
-    nodes: View<Whole>,
+    nodes: View<Node>,
     pods: View<Pod>,
     queue: WorkQueue<ObjectKey>,
     /// Since when pods, by uid, are to be evicted.
@@ -44,7 +45,7 @@ impl Evictions {
     pub(crate) fn new(
         client: Client,
         scope: &Scope,
-        (nodes, pods): (&View<Whole>, &View<Pod>),
+        (nodes, pods): (&View<Node>, &View<Pod>),
         clock: Clock,
     ) -> Self {
         let events = EventRecorder::start(scope, client.clone(), "taint-eviction-controller", "");
@@ -59,11 +60,9 @@ impl Evictions {
         });
         let (queue, known) = (inner.queue.clone(), pods.clone());
         nodes.on_change(move |update| {
-            let taints = |node: Option<&Arc<Whole>>| node.map(|node| evicting_taints(&node.object().tree()));
-            let (old, new) = (
-                taints(update.old).unwrap_or_default(),
-                taints(update.new).unwrap_or_default(),
-            );
+            let taints =
+                |node: Option<&Arc<Node>>| node.map(|node| node.evicting.clone()).unwrap_or_default();
+            let (old, new) = (taints(update.old), taints(update.new));
             if old != new {
                 let pods = known.list();
                 let there = pods.iter().filter(|pod| pod.node == update.key.name);
@@ -73,7 +72,7 @@ impl Evictions {
         let (queue, known) = (inner.queue.clone(), nodes.clone());
         pods.on_change(move |update| {
             let node = |pod: &Arc<Pod>| known.get(&ObjectKey::new("", &pod.node));
-            let is_tainted = |node: Arc<Whole>| !evicting_taints(&node.object().tree()).is_empty();
+            let is_tainted = |node: Arc<Node>| !node.evicting.is_empty();
             let moved = update.old.map(|pod| &pod.node) != update.new.map(|pod| &pod.node);
             if moved && update.new.and_then(node).is_some_and(is_tainted) {
                 queue.add(update.key.clone());
@@ -98,9 +97,7 @@ impl Inner {
             return Ok(Requeue::OnChange);
         };
         let node = self.nodes.get(&ObjectKey::new("", &pod.node));
-        let taints = node
-            .map(|node| evicting_taints(&node.object().tree()))
-            .unwrap_or_default();
+        let taints = node.map(|node| node.evicting.clone()).unwrap_or_default();
         let tolerations = pod.object.tree().items_at(&["spec", "tolerations"]).to_vec();
         let now = (self.clock)();
         match decide(&taints, &tolerations) {
@@ -151,14 +148,6 @@ impl Inner {
         self.events
             .event(about, EventType::Normal, "TaintManagerEviction", message);
     }
-}
-
-fn evicting_taints(node: &Value) -> Vec<Value> {
-    let taints = node.items_at(&["spec", "taints"]).iter();
-    taints
-        .filter(|taint| taint.str_at(&["effect"]) == Some("NoExecute"))
-        .cloned()
-        .collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]

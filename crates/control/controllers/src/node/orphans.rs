@@ -16,8 +16,9 @@ use compact_str::CompactString;
 
 use crate::clock::{Clock, Now};
 use crate::kinds;
+use crate::node::facts::Node;
 use crate::pod::Pod;
-use crate::view::{View, Whole};
+use crate::view::View;
 use crate::write;
 
 const WORKERS: usize = 1;
@@ -29,7 +30,7 @@ pub(crate) struct OrphanedPods {
 
 struct Inner {
     client: Client,
-    nodes: View<Whole>,
+    nodes: View<Node>,
     pods: View<Pod>,
     queue: WorkQueue<ObjectKey>,
     /// Since when nodes that pods name are missing.
@@ -42,7 +43,7 @@ impl OrphanedPods {
     /// Registers with the views; [`OrphanedPods::run`] starts the work.
     pub(crate) fn new(
         client: Client,
-        (nodes, pods): (&View<Whole>, &View<Pod>),
+        (nodes, pods): (&View<Node>, &View<Pod>),
         quarantine: Duration,
         clock: Clock,
     ) -> Self {

@@ -1,6 +1,6 @@
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Value, json, value};
 
-use crate::bench::{Bench, active, deployments, events, is_deleting, pods, replica_sets};
+use crate::bench::{Bench, active, deployments, events, is_deleting, node, nodes, pods, replica_sets};
 
 fn deployment(replicas: usize) -> String {
     format!(
@@ -96,5 +96,38 @@ async fn a_scaled_deployment_has_as_many_pods() {
         .patch(&deployments(), "web", "scale", r#"{"spec":{"replicas":5}}"#)
         .await;
     bench.until(&pods(), "five pods", |pods| active(pods) == 5).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn recreating_ends_all_old_pods_before_the_first_new_one() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("n")).await;
+    let mut wanted = json::parse(deployment(2).as_bytes()).unwrap();
+    wanted.set_at(&["spec", "strategy", "type"], "Recreate");
+    wanted.set_at(&["spec", "template", "spec", "nodeName"], "n");
+    bench.create(&deployments(), &wanted.to_string()).await;
+    bench.until(&pods(), "two pods", |pods| pods.len() == 2).await;
+    let template = r#"{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"two"}]}}}}"#;
+    bench.patch(&deployments(), "web", "", template).await;
+    // Nobody plays the node's agent, so they stay until they are forced.
+    let ending = |pods: &[Value]| pods.len() == 2 && pods.iter().all(is_deleting);
+    let old = bench.until(&pods(), "both to be ending", ending).await;
+    let told = |tree: &Value| tree.int_at(&["status", "observedGeneration"]) == Some(2);
+    bench
+        .until_one(&deployments(), "web", "the new generation", told)
+        .await;
+    let sets = bench
+        .until(&replica_sets(), "the sets", |sets| !sets.is_empty())
+        .await;
+    assert_eq!(sets.len(), 1, "the new set waits for the old pods");
+    for pod in &old {
+        let name = pod.str_at(&["metadata", "name"]).unwrap();
+        bench
+            .delete(&pods(), name, &value!({"gracePeriodSeconds": 0}))
+            .await;
+    }
+    let renewed = |pods: &[Value]| pods.len() == 2 && pods.iter().all(|pod| image(pod) == Some("two"));
+    bench.until(&pods(), "two new pods", renewed).await;
     bench.stop().await;
 }

@@ -104,3 +104,42 @@ async fn aggregated_roles_show_what_they_gather() {
         .await;
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_changed_root_certificate_is_put_right_and_a_lost_account_made_again() {
+    let bench = Bench::start().await;
+    let certificate = |map: &Value| {
+        map.str_at(&["metadata", "namespace"]) == Some("default")
+            && map.str_at(&["data", "ca.crt"]) == Some("the certificate")
+    };
+    bench
+        .until(&config_maps(), "the certificate", |all| {
+            all.iter().any(certificate)
+        })
+        .await;
+    bench
+        .patch(
+            &config_maps(),
+            "kube-root-ca.crt",
+            "",
+            r#"{"data":{"ca.crt":"another"}}"#,
+        )
+        .await;
+    bench
+        .until(&config_maps(), "the certificate", |all| {
+            all.iter().any(certificate)
+        })
+        .await;
+    let account = bench.get(&service_accounts(), "default").await.unwrap();
+    bench.delete(&service_accounts(), "default", &Value::Null).await;
+    let again = |it: &Value| {
+        it.str_at(&["metadata", "namespace"]) == Some("default")
+            && it.at(&["metadata", "uid"]) != account.at(&["metadata", "uid"])
+    };
+    bench
+        .until(&service_accounts(), "another account", |all| {
+            all.iter().any(again)
+        })
+        .await;
+    bench.stop().await;
+}
