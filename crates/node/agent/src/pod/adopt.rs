@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cloudeck_runtime::{ContainerState, ContainerStatus, SandboxState};
-use k8s_openapi::api::core::v1::Pod;
+use cloudeck_runtime::{ContainerId, ContainerState, ContainerStatus, SandboxState};
+use k8s_openapi::api::core::v1::{ContainerStatus as ReportedStatus, Pod};
 
 use super::convert::label;
 use super::decide::all_containers;
 use super::memo::{ContainerMemo, Ended, Instance, InstanceState, Millis, Phase, PodMemo, SandboxMemo};
+use super::status::CONTAINER_ID_SCHEME;
 use crate::node::Node;
 
 /// The memo of a pod from the runtime's records and the status that was last reported.
@@ -93,14 +94,14 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
     let previous = own
         .pop()
         .filter(|c| c.state == ContainerState::Exited)
-        .map(|c| ended(c, now));
+        .map(|c| ended(pod, c, now));
     let reported = reported(pod, name);
     let state = match newest.state {
         ContainerState::Created => InstanceState::Created,
         ContainerState::Running => InstanceState::Running {
             started_at: newest.started_at_ns / 1_000_000,
         },
-        ContainerState::Exited => InstanceState::Exited(ended(newest, now)),
+        ContainerState::Exited => InstanceState::Exited(ended(pod, newest, now)),
     };
     let spec = pod
         .spec
@@ -140,27 +141,61 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
     }
 }
 
-fn ended(status: &ContainerStatus, now: Millis) -> Ended {
+fn ended(pod: &Pod, status: &ContainerStatus, now: Millis) -> Ended {
+    // An end that nobody saw stays at the time that was reported for it once.
+    let at = reported_end(pod, &status.id).unwrap_or(now);
     Ended::from_exit(
         status.id.clone(),
         status.started_at_ns / 1_000_000,
         status.exit,
         String::new(),
-        now,
+        at,
     )
+}
+
+fn reported_end(pod: &Pod, id: &ContainerId) -> Option<Millis> {
+    let full = format!("{CONTAINER_ID_SCHEME}{id}");
+    let states = statuses(pod).flat_map(|c| [c.state.as_ref(), c.last_state.as_ref()]);
+    let mut ends = states.flatten().filter_map(|state| state.terminated.as_ref());
+    let end = ends.find(|end| end.container_id.as_deref() == Some(full.as_str()))?;
+    Some(end.finished_at.as_ref()?.0.as_millisecond())
 }
 
 /// `(started, ready)` as the API has them.
 fn reported(pod: &Pod, name: &str) -> (bool, bool) {
-    let status = pod.status.as_ref();
-    let all = status.into_iter().flat_map(|s| {
-        s.container_statuses
-            .iter()
-            .flatten()
-            .chain(s.init_container_statuses.iter().flatten())
-    });
-    all.filter(|c| c.name == name)
+    let found = statuses(pod).find(|c| c.name == name);
+    found
         .map(|c| (c.started == Some(true), c.ready))
-        .next()
         .unwrap_or_default()
+}
+
+/// The container statuses that stand in the API.
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ReportedStatus> {
+    pod.status.iter().flat_map(|s| {
+        let init = s.init_container_statuses.iter().flatten();
+        s.container_statuses.iter().flatten().chain(init)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::report::tests::id;
+
+    #[test]
+    fn an_end_that_nobody_saw_keeps_the_time_that_was_reported() {
+        let status = serde_json::json!({"status": {"containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 1, "started": true,
+            "lastState": {"terminated": {
+                "containerID": format!("cloudeck://{}", id('a')), "exitCode": 137, "finishedAt": "1970-01-01T00:00:07Z"
+            }}
+        }]}});
+        let pod: Pod = serde_json::from_value(status).unwrap();
+        assert_eq!(reported_end(&pod, &id('a')), Some(7000));
+        assert_eq!(reported_end(&pod, &id('b')), None);
+        assert_eq!(
+            (reported(&pod, "c"), reported(&pod, "d")),
+            ((true, true), (false, false))
+        );
+    }
 }

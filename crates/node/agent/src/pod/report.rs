@@ -120,11 +120,6 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
         Report::StartFailed { name, failure } => {
             start_failed(memo.containers.entry(name).or_default(), failure, now);
         }
-        Report::StartAbandoned { name } => {
-            if let Some(known) = memo.containers.get_mut(&name) {
-                known.busy = None;
-            }
-        }
         Report::Exited { id, exit, message } => {
             let holder = memo
                 .containers
@@ -135,7 +130,7 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
                 None => memo.keep_early_exit(EarlyExit { id, exit, message }),
             }
         }
-        Report::Stopped { name } => {
+        Report::Stopped { name } | Report::StartAbandoned { name } => {
             if let Some(known) = memo.containers.get_mut(&name) {
                 known.busy = None;
             }

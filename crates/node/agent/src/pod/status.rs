@@ -5,6 +5,8 @@
 mod conditions;
 mod containers;
 
+pub(crate) use containers::CONTAINER_ID_SCHEME;
+
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus};

@@ -122,18 +122,9 @@ impl Worker {
                 );
                 self.start_probes(&name, id);
             }
-            Report::StartAbandoned { name } => {
-                self.starts.remove(&name);
-                report::take(&mut self.memo, &self.pod, Report::StartAbandoned { name }, now);
-            }
-            Report::StartFailed { name, failure } => {
-                self.starts.remove(&name);
-                report::take(
-                    &mut self.memo,
-                    &self.pod,
-                    Report::StartFailed { name, failure },
-                    now,
-                );
+            Report::StartAbandoned { ref name } | Report::StartFailed { ref name, .. } => {
+                self.starts.remove(name);
+                report::take(&mut self.memo, &self.pod, report, now);
             }
             Report::Exited { id, exit, message } => {
                 if let Some(name) = self.name_of(&id) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloudeck_machinery::ObjectKey;
 use cloudeck_runtime::{ContainerId, ContainerState, ExecHandle, ExecRequest, Stdio};
+use futures_util::stream::SplitStream;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -271,10 +272,10 @@ fn nonblocking(fd: OwnedFd) -> Result<OwnedFd, String> {
 
 /// Moves bytes both ways until the process has ended and its output is sent.
 async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
-    let (mut sink, mut source) = socket.split();
+    let (mut sink, source) = socket.split();
     let (outgoing, mut frames) = mpsc::channel::<Bytes>(OUTGOING);
     let Streams {
-        mut stdin,
+        stdin,
         stdout,
         stderr,
     } = streams;
@@ -309,33 +310,7 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
         // Clients tell a finished exec from a broken one by the code of the close.
         let _ = sink.send(Message::Close(Some(normal()))).await;
     };
-    let reader = async {
-        while let Some(Ok(message)) = source.next().await {
-            let Message::Binary(data) = message else { continue };
-            match channel::read(data) {
-                FromClient::Stdin(data) => {
-                    if let Some(pipe) = &mut stdin
-                        && pipe.write_all(&data).await.is_err()
-                    {
-                        stdin = None;
-                    }
-                }
-                FromClient::StdinClosed => {
-                    stdin = None;
-                    said.send_replace(true);
-                }
-                FromClient::Resize { columns, rows } => {
-                    said.send_replace(true);
-                    if let Some(terminal) = &terminal
-                        && let Err(error) = cloudeck_linux::fd::set_window_size(terminal, columns, rows)
-                    {
-                        tracing::debug!(%error, "terminal not resized");
-                    }
-                }
-                FromClient::Other => {}
-            }
-        }
-    };
+    let reader = read_client(source, stdin, terminal, said);
     let all = async { tokio::join!(outputs, writer) };
     tokio::pin!(all, reader);
     tokio::select! {
@@ -346,6 +321,40 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
     // A socket closed over unread bytes is reset, and a reset may overtake what was sent: wait for the client's close.
     if tokio::time::timeout(CLOSE_WAIT, reader).await.is_err() {
         tracing::debug!("exec client did not answer the close");
+    }
+}
+
+/// Takes what the client sends until it is gone. `said` turns true at its first word that a short process may miss.
+async fn read_client(
+    mut source: SplitStream<Socket>,
+    mut stdin: Option<pipe::Sender>,
+    terminal: Option<OwnedFd>,
+    said: watch::Sender<bool>,
+) {
+    while let Some(Ok(message)) = source.next().await {
+        let Message::Binary(data) = message else { continue };
+        match channel::read(data) {
+            FromClient::Stdin(data) => {
+                if let Some(pipe) = &mut stdin
+                    && pipe.write_all(&data).await.is_err()
+                {
+                    stdin = None;
+                }
+            }
+            FromClient::StdinClosed => {
+                stdin = None;
+                said.send_replace(true);
+            }
+            FromClient::Resize { columns, rows } => {
+                said.send_replace(true);
+                if let Some(terminal) = &terminal
+                    && let Err(error) = cloudeck_linux::fd::set_window_size(terminal, columns, rows)
+                {
+                    tracing::debug!(%error, "terminal not resized");
+                }
+            }
+            FromClient::Other => {}
+        }
     }
 }
 

@@ -337,7 +337,7 @@ fn a_finished_pod_loses_its_sandbox_but_keeps_its_logs() {
 #[test]
 fn a_rejected_pod_never_starts_anything() {
     let rejected = Some(Rejection {
-        reason: "OutOfcpu".into(),
+        reason: "OutOfcpu",
         message: String::new(),
     });
     let memo = PodMemo {
@@ -359,11 +359,11 @@ fn back_offs_double_up_to_five_minutes() {
     assert_eq!(all, [10, 20, 40, 80, 160, 300, 300]);
 }
 
-fn waiting(reason: &str) -> Option<super::super::memo::Waiting> {
-    Some(super::super::memo::Waiting {
+fn waiting(reason: &str) -> super::super::memo::Waiting {
+    super::super::memo::Waiting {
         reason: reason.into(),
         message: "m".into(),
-    })
+    }
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn an_error_is_shown_for_a_while_and_then_the_back_off() {
     for reason in ["RunContainerError", "PostStartHookError"] {
         let mut known = exited(128, 2);
         known.crash_delay_ms = 20_000;
-        known.waiting = waiting(reason);
+        known.waiting = Some(waiting(reason));
         let memo = with(ready(), "c", known);
         let ended_at = NOW - 1000;
         let early = decide(&pod, &memo, ended_at + 10);
@@ -395,7 +395,7 @@ fn a_pull_error_turns_into_its_own_back_off_and_stays_that() {
     let mut known = ContainerMemo {
         retry_at: Some(NOW + 9_000),
         start_delay_ms: 10_000,
-        waiting: waiting("ErrImagePull"),
+        waiting: Some(waiting("ErrImagePull")),
         ..ContainerMemo::default()
     };
     let say = Action::AwaitBackoff {
@@ -405,7 +405,7 @@ fn a_pull_error_turns_into_its_own_back_off_and_stays_that() {
     };
     let plan = decide(&pod, &with(ready(), "c", known.clone()), NOW);
     assert_eq!((plan.actions, plan.look_again_at), (vec![say], Some(NOW + 9_000)));
-    known.waiting = waiting("ImagePullBackOff");
+    known.waiting = Some(waiting("ImagePullBackOff"));
     assert_eq!(actions(&pod, &with(ready(), "c", known)), []);
 }
 
