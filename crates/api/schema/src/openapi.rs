@@ -6,6 +6,7 @@
 //! those that this server speaks.
 
 mod descriptions;
+mod parameters;
 mod paths;
 mod schemas;
 

@@ -2,6 +2,7 @@
 
 use cloudeck_machinery::{Map, Value, value};
 
+use super::parameters::{self, Parameters};
 use super::root_path;
 use super::schemas::Schemas;
 use crate::resources::{GroupVersionInfo, ResourceInfo, Subresource, resources, type_of_kind};
@@ -16,36 +17,8 @@ const PATCH_TYPES: [&str; 4] = [
     "application/strategic-merge-patch+json",
 ];
 
-const LIST_PARAMETERS: [(&str, &str); 11] = [
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-    ("pretty", "string"),
-];
-const WRITE_PARAMETERS: [(&str, &str); 3] = [
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-];
-const PATCH_PARAMETERS: [(&str, &str); 4] = [
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("force", "boolean"),
-];
-const DELETE_PARAMETERS: [(&str, &str); 4] = [
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
+/// What a proxied connection may be opened with.
+const PROXY_METHODS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post", "put"];
 
 /// Every path of a group version.
 pub(super) fn paths_of(served: GroupVersionInfo, schemas: &mut Schemas<'_>) -> Map {
@@ -54,6 +27,7 @@ pub(super) fn paths_of(served: GroupVersionInfo, schemas: &mut Schemas<'_>) -> M
         schemas,
         paths: Map::new(),
     };
+    builder.add_root();
     for info in resources().filter(|info| info.group == served.group && info.version == served.version) {
         builder.add_resource(info);
         for sub in &info.subresources {
@@ -81,13 +55,34 @@ struct Subject<'a> {
     id: String,
 }
 
+/// Operations of one path: method, operation, parameters in the query.
+type Operations = Vec<(&'static str, Value, Parameters)>;
+
 impl Builder<'_, '_> {
+    /// Discovery of the group version itself.
+    fn add_root(&mut self) {
+        let Some(list) = TypeRef::by_name(&format!("{META}.APIResourceList")) else {
+            return;
+        };
+        let schema = self.schemas.refer(list);
+        let content = value!({"application/json": {"schema": (schema)}});
+        let operation = value!({
+            "operationId": (format!("get{}APIResources", self.id_prefix())),
+            "responses": (responses(&["200"], &content)),
+            "tags": [(self.tag())],
+        });
+        self.paths.insert(
+            format!("/{}/", root_path(self.served)),
+            value!({"get": (operation)}),
+        );
+    }
+
     fn add_resource(&mut self, info: &ResourceInfo) {
         let Some(ty) = info.root else {
             return;
         };
         let scope = if info.namespaced { "Namespaced" } else { "" };
-        let subject = Subject {
+        let mut subject = Subject {
             group: info.group,
             version: info.version,
             kind: info.kind,
@@ -96,48 +91,27 @@ impl Builder<'_, '_> {
             id: format!("{scope}{}", info.kind),
         };
         let list = type_of_kind(info.group, info.version, &format!("{}List", info.kind));
+        let list = list.filter(|_| info.has_verb("list"));
         let collection = self.collection_path(info);
-        let mut operations = Map::new();
-        if let Some(list) = list.filter(|_| info.has_verb("list")) {
-            operations.insert("get", self.operation(&subject, "list", "list", Some(list)));
-            if info.namespaced {
-                let mut everywhere = Map::new();
-                let id = format!("{}ForAllNamespaces", info.kind);
-                let subject = Subject {
-                    id,
-                    prefix: self.id_prefix(),
-                    ..subject
-                };
-                everywhere.insert("get", self.operation(&subject, "list", "list", Some(list)));
-                let path = format!("/{}/{}", root_path(self.served), info.plural);
-                self.paths.insert(path, Value::Object(everywhere));
-            }
+        let mut operations = Operations::new();
+        if let Some(list) = list {
+            operations.push(self.operation("get", &subject, "list", "list", Some(list)));
         }
         if info.has_verb("create") {
-            operations.insert("post", self.operation(&subject, "create", "post", Some(ty)));
+            operations.push(self.operation("post", &subject, "create", "post", Some(ty)));
         }
+        self.add_item(format!("{collection}/{{name}}"), &subject, &info.verbs);
         if info.has_verb("deletecollection") {
-            let subject = Subject {
-                id: format!("Collection{}", subject.id),
-                prefix: self.id_prefix(),
-                ..subject
-            };
-            operations.insert(
-                "delete",
-                self.operation(&subject, "delete", "deletecollection", None),
-            );
+            subject.id = format!("Collection{scope}{}", info.kind);
+            operations.push(self.operation("delete", &subject, "delete", "deletecollection", None));
         }
-        self.insert(
-            collection.clone(),
-            operations,
-            &parameters_of_path(info.namespaced, false),
-        );
-        self.add_item(
-            format!("{collection}/{{name}}"),
-            info.namespaced,
-            &subject,
-            &info.verbs,
-        );
+        self.insert(collection, operations);
+        if let Some(list) = list.filter(|_| info.namespaced) {
+            subject.id = format!("{}ForAllNamespaces", info.kind);
+            let everywhere = self.operation("get", &subject, "list", "list", Some(list));
+            let path = format!("/{}/{}", root_path(self.served), info.plural);
+            self.insert(path, vec![everywhere]);
+        }
     }
 
     fn add_subresource(&mut self, info: &ResourceInfo, sub: &Subresource) {
@@ -145,57 +119,74 @@ impl Builder<'_, '_> {
             return;
         };
         let scope = if info.namespaced { "Namespaced" } else { "" };
-        let name = capitalised(sub.name);
         let subject = Subject {
             group: sub.group,
             version: sub.version,
             kind: sub.kind,
             ty,
             prefix: self.id_prefix(),
-            id: format!("{scope}{}{name}", info.kind),
+            id: format!("{scope}{}{}", info.kind, capitalised(sub.name)),
         };
         let path = format!("{}/{{name}}/{}", self.collection_path(info), sub.name);
         if sub.kind.ends_with("Options") {
-            let mut operations = Map::new();
-            for verb in &sub.verbs {
-                let method = method_of(verb);
-                let id = format!("{}{}", capitalised(method), subject.id);
-                let subject = Subject {
-                    id,
-                    prefix: self.id_prefix(),
-                    ..subject
-                };
-                operations.insert(method, connection(&subject, self.tag()));
-            }
-            self.insert(path, operations, &parameters_of_path(info.namespaced, true));
+            self.add_connections(&path, &subject, sub);
         } else {
-            self.add_item(path, info.namespaced, &subject, &sub.verbs);
+            self.add_item(path, &subject, &sub.verbs);
+        }
+    }
+
+    /// Connections through to a node or pod; a proxy has paths of its own behind it.
+    fn add_connections(&mut self, path: &str, subject: &Subject<'_>, sub: &Subresource) {
+        let proxy = sub.name == "proxy";
+        let methods: Vec<&'static str> = if proxy {
+            PROXY_METHODS.to_vec()
+        } else {
+            sub.verbs.iter().map(|verb| method_of(verb)).collect()
+        };
+        let behind = [("", String::new()), ("WithPath", "/{path}".to_owned())];
+        for (suffix, rest) in behind.into_iter().take(1 + usize::from(proxy)) {
+            let operations = methods
+                .iter()
+                .map(|method| {
+                    let id = format!(
+                        "connect{}{}{}{suffix}",
+                        subject.prefix,
+                        capitalised(method),
+                        subject.id
+                    );
+                    let operation = connection(subject, self.tag(), &id);
+                    (*method, operation, parameters::of_options(subject.ty))
+                })
+                .collect();
+            self.insert(format!("{path}{rest}"), operations);
         }
     }
 
     /// Operations on one object.
-    fn add_item(&mut self, path: String, namespaced: bool, subject: &Subject<'_>, verbs: &[&str]) {
-        let mut operations = Map::new();
+    fn add_item(&mut self, path: String, subject: &Subject<'_>, verbs: &[&str]) {
+        let mut operations = Operations::new();
         for verb in verbs {
             let (id, answer) = match *verb {
                 "get" => ("read", Some(subject.ty)),
                 "update" => ("replace", Some(subject.ty)),
                 "patch" => ("patch", Some(subject.ty)),
-                "delete" => ("delete", None),
+                "delete" => ("delete", Some(subject.ty).filter(|_| answers_deleted(subject))),
                 // On an object's own path only subresources create.
                 "create" if !path.ends_with("{name}") => ("create", Some(subject.ty)),
                 _ => continue,
             };
             let method = method_of(verb);
-            operations.insert(method, self.operation(subject, id, method, answer));
+            operations.push(self.operation(method, subject, id, method, answer));
         }
-        self.insert(path, operations, &parameters_of_path(namespaced, true));
+        if path.ends_with("/pods/{name}/log") {
+            read_as_text(&mut operations);
+        }
+        self.insert(path, operations);
     }
 
-    fn insert(&mut self, path: String, operations: Map, parameters: &[Value]) {
+    fn insert(&mut self, path: String, operations: Operations) {
         if !operations.is_empty() {
-            let mut item = Value::Object(operations);
-            item.set_at(&["parameters"], parameters.to_vec());
+            let item = parameters::place(&path, operations);
             self.paths.insert(path, item);
         }
     }
@@ -203,48 +194,42 @@ impl Builder<'_, '_> {
     /// One operation. Without an answering type it answers a Status.
     fn operation(
         &mut self,
+        method: &'static str,
         subject: &Subject<'_>,
         verb: &str,
         action: &str,
         answer: Option<TypeRef>,
-    ) -> Value {
+    ) -> (&'static str, Value, Parameters) {
         let status = TypeRef::by_name(&format!("{META}.Status"));
         let answer = answer
             .or(status)
             .map(|ty| self.schemas.refer(ty))
             .unwrap_or_default();
-        let mut content = Map::new();
-        content.insert("application/json", value!({"schema": (answer.clone())}));
-        if action == "list" {
-            content.insert("application/json;stream=watch", value!({"schema": (answer)}));
-        }
-        let ok = value!({"description": "OK", "content": (content)});
-        let mut responses = value!({"200": (ok.clone()), "401": {"description": "Unauthorized"}});
-        if matches!(action, "post" | "put" | "patch") {
-            let mut created = ok;
-            created.set_at(&["description"], "Created");
-            responses.set_at(&["201"], created);
-        }
-        let parameters: &[(&str, &str)] = match action {
-            "list" => &LIST_PARAMETERS,
-            "post" | "put" => &WRITE_PARAMETERS,
-            "patch" => &PATCH_PARAMETERS,
-            "delete" | "deletecollection" => &DELETE_PARAMETERS,
-            _ => &[],
+        let types: &[&str] = match action {
+            "list" => &[
+                "application/json",
+                "application/json;stream=watch",
+                "application/yaml",
+            ],
+            _ => &["application/json", "application/yaml"],
         };
-        let mut operation = described(subject, self.tag(), verb, action);
-        operation.set_at(&["responses"], responses);
-        if !parameters.is_empty() {
-            let parameters: Vec<Value> = parameters
-                .iter()
-                .map(|(name, ty)| parameter(name, "query", ty))
-                .collect();
-            operation.set_at(&["parameters"], parameters);
-        }
+        let content: Map = types
+            .iter()
+            .map(|name| (*name, value!({"schema": (answer.clone())})))
+            .collect();
+        let codes: &[&str] = match action {
+            "post" => &["200", "201", "202"],
+            "put" | "patch" => &["200", "201"],
+            "delete" => &["200", "202"],
+            _ => &["200"],
+        };
+        let id = format!("{verb}{}{}", subject.prefix, subject.id);
+        let mut operation = described(subject, self.tag(), &id, action);
+        operation.set_at(&["responses"], responses(codes, &Value::Object(content)));
         if let Some(body) = self.body(subject, action) {
             operation.set_at(&["requestBody"], body);
         }
-        operation
+        (method, operation, parameters::of_action(action))
     }
 
     fn body(&mut self, subject: &Subject<'_>, action: &str) -> Option<Value> {
@@ -314,6 +299,25 @@ fn capitalised(word: &str) -> String {
     first.to_ascii_uppercase() + rest
 }
 
+/// Kinds whose deletion is answered by the object; by a Status for others.
+fn answers_deleted(subject: &Subject<'_>) -> bool {
+    match subject.group {
+        "" => matches!(
+            subject.kind,
+            "PersistentVolume"
+                | "PersistentVolumeClaim"
+                | "Pod"
+                | "PodTemplate"
+                | "ResourceQuota"
+                | "Service"
+                | "ServiceAccount"
+        ),
+        "resource.k8s.io" => true,
+        "storage.k8s.io" => subject.kind != "CSIStorageCapacity",
+        _ => false,
+    }
+}
+
 fn method_of(verb: &str) -> &'static str {
     match verb {
         "create" => "post",
@@ -324,9 +328,10 @@ fn method_of(verb: &str) -> &'static str {
     }
 }
 
-fn described(subject: &Subject<'_>, tag: String, verb: &str, action: &str) -> Value {
+/// What an operation is called and about.
+fn described(subject: &Subject<'_>, tag: String, id: &str, action: &str) -> Value {
     value!({
-        "operationId": (format!("{verb}{}{}", subject.prefix, subject.id)),
+        "operationId": (id),
         "tags": [(tag)],
         "x-kubernetes-action": (action),
         "x-kubernetes-group-version-kind": {
@@ -337,32 +342,43 @@ fn described(subject: &Subject<'_>, tag: String, verb: &str, action: &str) -> Va
     })
 }
 
+/// The same answer under several codes, and the one for strangers.
+fn responses(codes: &[&str], content: &Value) -> Value {
+    let mut all = value!({"401": {"description": "Unauthorized"}});
+    for code in codes {
+        let name = match *code {
+            "201" => "Created",
+            "202" => "Accepted",
+            _ => "OK",
+        };
+        all.set_at(
+            &[code],
+            value!({"description": (name), "content": (content.clone())}),
+        );
+    }
+    all
+}
+
 /// An upgraded or proxied connection.
-fn connection(subject: &Subject<'_>, tag: String) -> Value {
-    let mut operation = described(subject, tag, "connect", "connect");
-    operation.set_at(
-        &["responses"],
-        value!({
-            "200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}},
-            "401": {"description": "Unauthorized"},
-        }),
-    );
+fn connection(subject: &Subject<'_>, tag: String, id: &str) -> Value {
+    let mut operation = described(subject, tag, id, "connect");
+    let content = value!({"*/*": {"schema": {"type": "string"}}});
+    operation.set_at(&["responses"], responses(&["200"], &content));
     operation
 }
 
-fn parameters_of_path(namespaced: bool, named: bool) -> Vec<Value> {
-    [(named, "name"), (namespaced, "namespace")]
-        .into_iter()
-        .filter(|(there, _)| *there)
-        .map(|(_, name)| parameter(name, "path", "string"))
-        .collect()
-}
-
-fn parameter(name: &str, place: &str, ty: &str) -> Value {
-    let mut parameter =
-        value!({"name": (name), "in": (place), "schema": {"type": (ty), "uniqueItems": true}});
-    if place == "path" {
-        parameter.set_at(&["required"], true);
+/// Logs are text, and take options that no body carries.
+fn read_as_text(operations: &mut Operations) {
+    for (_, operation, taken) in operations {
+        let text = value!({"schema": {"type": "string"}});
+        let content: Map = ["application/json", "application/yaml", "text/plain"]
+            .into_iter()
+            .map(|name| (name, text.clone()))
+            .collect();
+        operation.set_at(&["responses", "200", "content"], content);
+        if let Some(options) = TypeRef::by_name("io.k8s.api.core.v1.PodLogOptions") {
+            taken.extend(parameters::of_options(options));
+            taken.sort_unstable();
+        }
     }
-    parameter
 }

@@ -36,6 +36,57 @@ fn a_patch_operation_names_every_patch_type_and_field_validation() {
 }
 
 #[test]
+fn what_all_operations_of_a_path_take_stands_at_the_path() {
+    let document = parsed("", "v1");
+    let names = |path: &[&str]| {
+        let parameters = document.at(&["paths"]).unwrap().items_at(path);
+        let name = |parameter: &Value| parameter.str_at(&["name"]).unwrap().to_owned();
+        parameters.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
+    assert_eq!(names(&[pod, "parameters"]), "name namespace pretty");
+    assert_eq!(
+        names(&[pod, "put", "parameters"]),
+        "dryRun fieldManager fieldValidation"
+    );
+    assert_eq!(
+        names(&[
+            "/api/v1/namespaces/{namespace}/pods/{name}/portforward",
+            "parameters"
+        ]),
+        "name namespace ports"
+    );
+    assert_eq!(
+        names(&["/api/v1/nodes/{name}/proxy/{path}", "parameters"]),
+        "name path path"
+    );
+}
+
+#[test]
+fn paths_answer_what_the_server_answers() {
+    let document = parsed("", "v1");
+    let answer = |path: &str, method: &str, media_type: &str| {
+        let place = [
+            "paths",
+            path,
+            method,
+            "responses",
+            "200",
+            "content",
+            media_type,
+            "schema",
+        ];
+        document.at(&place).map(ToString::to_string).unwrap_or_default()
+    };
+    assert!(answer("/api/v1/", "get", "application/json").contains(".APIResourceList"));
+    assert!(answer("/api/v1/pods", "get", "application/json;stream=watch").contains(".PodList"));
+    let item = |plural: &str| format!("/api/v1/namespaces/{{namespace}}/{plural}/{{name}}");
+    assert!(answer(&item("pods"), "delete", "application/yaml").contains(".core.v1.Pod\""));
+    assert!(answer(&item("configmaps"), "delete", "application/yaml").contains(".v1.Status"));
+    assert!(answer(&format!("{}/log", item("pods")), "get", "text/plain").contains("string"));
+}
+
+#[test]
 fn schemas_carry_the_merge_facts() {
     let document = parsed("apps", "v1");
     let property = |name: &str, field: &str| {
