@@ -3,9 +3,10 @@
 //! Each watches through shared informers, decides with a pure function and writes under the service account that
 //! upstream gives it, with upstream's default role. Queues hold keys only.
 //!
-//! Absences: no clock or randomness in a decision, no polling, no list outside the informers, no decoded object that is
-//! written back (writes are value trees, deletions and patches). Not here: Jobs, DaemonSets, StatefulSets, volumes,
-//! quotas, disruption budgets, certificates.
+//! Absences: no clock or randomness in a decision, no polling, no list outside the informers (but of a namespace that
+//! ends), no decoded object that is written back (writes are value trees, patches and deletions). Knows neither the
+//! server's insides nor the store. Not here: Jobs, DaemonSets, StatefulSets, volumes, quotas, disruption budgets,
+//! certificates, rates of eviction by zone.
 //!
 //! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
 
