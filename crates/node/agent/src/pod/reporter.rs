@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloudeck_machinery::{GroupVersionResource, Reason, json, value};
+use cloudeck_machinery::{GroupVersionResource, Reason, Value, json, value};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{oneshot, watch};
 
@@ -11,6 +11,14 @@ use crate::node::Node;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// The conditions that the agent answers for.
+const OWN_CONDITIONS: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 /// What shall stand in the API.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -112,10 +120,10 @@ impl Sender {
         {
             let tree = json::parse(&cloudeck_objects::pod_status_json(status))
                 .map_err(cloudeck_machinery::Status::internal)?;
-            let patch = value!({"metadata": {"uid": (self.uid.as_str())}, "status": (tree)});
+            let patch = value!({"metadata": {"uid": (self.uid.as_str())}, "status": (mergeable(tree))});
             self.node
                 .client
-                .merge_patch(&pods, &self.namespace, &self.name, "status", &patch)
+                .strategic_patch(&pods, &self.namespace, &self.name, "status", &patch)
                 .await?;
             self.sent = Some(status.clone());
         }
@@ -130,5 +138,56 @@ impl Sender {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// The status as a strategic patch: only the agent's own conditions, so that those which others write meanwhile are
+/// not undone, and the addresses as whole lists, which would otherwise be merged with those of an earlier sandbox.
+fn mergeable(mut status: Value) -> Value {
+    let is_own = |c: &&Value| {
+        c.str_at(&["type"])
+            .is_some_and(|kind| OWN_CONDITIONS.contains(&kind))
+    };
+    let conditions = status.items_at(&["conditions"]);
+    let mut own: Vec<Value> = conditions.iter().filter(is_own).cloned().collect();
+    own.iter_mut().for_each(clear_absent_words);
+    clear_absent_words(&mut status);
+    status.set_at(&["conditions"], Value::Array(own));
+    for list in ["podIPs", "hostIPs"] {
+        let addresses = status.items_at(&[list]);
+        if !addresses.is_empty() {
+            let mut whole = vec![value!({"$patch": "replace"})];
+            whole.extend(addresses.iter().cloned());
+            status.set_at(&[list], Value::Array(whole));
+        }
+    }
+    status
+}
+
+/// A patch keeps what it does not name: an earlier reason goes only when it is taken back.
+fn clear_absent_words(object: &mut Value) {
+    for word in ["reason", "message"] {
+        if object.str_at(&[word]).is_none() {
+            object.set_at(&[word], Value::Null);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_others_and_old_addresses_are_left_out_of_the_patch() {
+        let status = value!({
+            "phase": "Running", "podIPs": [{"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "example.com/gate", "status": "False"}]
+        });
+        let wanted = value!({
+            "phase": "Running", "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+            "reason": null, "message": null
+        });
+        assert_eq!(mergeable(status), wanted);
     }
 }
