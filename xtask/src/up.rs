@@ -12,7 +12,7 @@ use crate::tools;
 /// # Errors
 /// When it does not compile.
 pub(crate) fn release(root: &Path) -> Result<PathBuf> {
-    release_of(root, "cloudeck")
+    build(root, "cloudeck", &["--features", "explain"])
 }
 
 /// Builds a package in the release profile, and returns where its program is.
@@ -20,6 +20,10 @@ pub(crate) fn release(root: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When it does not compile.
 pub(crate) fn release_of(root: &Path, package: &str) -> Result<PathBuf> {
+    build(root, package, &[])
+}
+
+fn build(root: &Path, package: &str, flags: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo.args([
         "build",
@@ -29,6 +33,7 @@ pub(crate) fn release_of(root: &Path, package: &str) -> Result<PathBuf> {
         package,
     ]);
     let messages = cargo
+        .args(flags)
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()

@@ -76,7 +76,7 @@ fn hash(document: &[u8]) -> String {
 }
 
 fn build(served: GroupVersionInfo, descriptions: Option<&Descriptions>) -> Vec<u8> {
-    let mut schemas = Schemas::new(descriptions);
+    let mut schemas = Schemas::new(served, descriptions);
     let paths: Map = paths::paths_of(served, &mut schemas);
     json::to_vec(&value!({
         "openapi": "3.0.0",

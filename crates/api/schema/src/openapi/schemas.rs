@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cloudeck_machinery::{Map, Value, json, value};
 
 use super::{Descriptions, reference};
-use crate::resources::group_versions;
+use crate::resources::{GroupVersionInfo, group_versions};
 use crate::types::{Field, ListKind, Omit, Scalar, Shape, TypeRef};
 
 /// The type of patches, which no Go field has.
@@ -13,6 +13,7 @@ pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// Collects the types that a document refers to.
 pub(super) struct Schemas<'a> {
+    served: GroupVersionInfo,
     descriptions: Option<&'a Descriptions>,
     wanted: Vec<TypeRef>,
     seen: BTreeSet<&'static str>,
@@ -20,8 +21,9 @@ pub(super) struct Schemas<'a> {
 }
 
 impl<'a> Schemas<'a> {
-    pub(super) fn new(descriptions: Option<&'a Descriptions>) -> Self {
+    pub(super) fn new(served: GroupVersionInfo, descriptions: Option<&'a Descriptions>) -> Self {
         Self {
+            served,
             descriptions,
             wanted: Vec::new(),
             seen: BTreeSet::new(),
@@ -110,7 +112,7 @@ impl<'a> Schemas<'a> {
         if atomic {
             schema.set_at(&["x-kubernetes-map-type"], "atomic");
         }
-        let kinds = kinds_of(ty);
+        let kinds = kinds_of(ty, self.served);
         if !kinds.is_empty() {
             schema.set_at(&["x-kubernetes-group-version-kind"], kinds);
         }
@@ -234,18 +236,19 @@ fn default_of(field: Field) -> Option<Value> {
     }
 }
 
-/// The kinds that a type stands for; options stand for one of every group version.
-fn kinds_of(ty: TypeRef) -> Vec<Value> {
+/// The kinds that a type stands for. Options stand for one of the document's group version too.
+fn kinds_of(ty: TypeRef, document: GroupVersionInfo) -> Vec<Value> {
     let (package, kind) = ty.name().rsplit_once('.').unwrap_or_default();
-    let everywhere = matches!(kind, "DeleteOptions" | "WatchEvent");
-    if !ty.is_kind() && !everywhere {
-        return Vec::new();
+    let kind_of =
+        |group: &str, version: &str| value!({"group": (group), "version": (version), "kind": (kind)});
+    match kind {
+        "Status" | "APIResourceList" => vec![kind_of("", "v1")],
+        "DeleteOptions" if document.group.is_empty() => vec![kind_of("", "v1")],
+        "DeleteOptions" => vec![kind_of("", "v1"), kind_of(document.group, document.version)],
+        _ if !ty.is_kind() => Vec::new(),
+        _ => group_versions()
+            .filter(|served| served.package() == package)
+            .map(|served| kind_of(served.group, served.version))
+            .collect(),
     }
-    if kind == "Status" {
-        return vec![value!({"group": "", "version": "v1", "kind": (kind)})];
-    }
-    group_versions()
-        .filter(|served| everywhere || served.package() == package)
-        .map(|served| value!({"group": (served.group), "version": (served.version), "kind": (kind)}))
-        .collect()
 }
