@@ -173,7 +173,7 @@ pub(crate) fn pods_of(namespace: &str) -> String {
 
 /// A pod of 1.4 KB that no scheduler looks at.
 pub(crate) fn pod(name: &str) -> Bytes {
-    let filler = "x".repeat(900);
+    let filler = "x".repeat(940);
     format!(
         concat!(
             r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","labels":{{"app":"load","tier":"bench"}},"#,
