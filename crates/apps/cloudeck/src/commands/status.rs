@@ -28,11 +28,11 @@ pub async fn run(places: &Places, format: Format) -> Result<ExitCode> {
         "dataDir": (places.data_dir.display().to_string()), "node": (settings.node_name.as_str())
     });
     if running {
-        match live(places).await {
-            Ok(members) => members
-                .into_iter()
-                .for_each(|(name, value)| drop(tree.set_at(&[name], value))),
-            Err(error) => drop(tree.set_at(&["problem"], format!("{error:#}"))),
+        let members = live(places)
+            .await
+            .unwrap_or_else(|error| vec![("problem", Value::from(format!("{error:#}")))]);
+        for (name, value) in members {
+            tree.set_at(&[name], value);
         }
     }
     report(&tree, format);
