@@ -118,6 +118,13 @@ impl Node {
         Ok(pids)
     }
 
+    /// What its processes have used of the processors so far.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        Ok(Duration::from_nanos(processes::processor_time(
+            &self.processes()?,
+        )))
+    }
+
     fn daemon(&self) -> u32 {
         let daemon = self.daemon.as_ref().expect("it was started");
         self.machine

@@ -85,7 +85,7 @@ pub(crate) fn cpu_percent(pids: &[u32], over: Duration) -> Result<f64> {
 }
 
 /// Nanoseconds on a processor of all threads.
-fn processor_time(pids: &[u32]) -> u64 {
+pub(crate) fn processor_time(pids: &[u32]) -> u64 {
     let of_thread = |path: &Path| -> u64 {
         let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
         text.split(' ')
