@@ -9,11 +9,11 @@ mod tools;
 mod up;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("codegen") => {
@@ -21,14 +21,15 @@ fn main() -> Result<()> {
             codegen_rbac::run(&root())
         }
         Some("tidy") => tidy::run(&root(), arguments.get(1).is_some_and(|flag| flag == "--update")),
-        Some("test") => test::run(&root(), &arguments[1..]),
+        Some("test") => return test::run(&root(), &arguments[1..]),
         Some("up") => up::run(&root()),
         Some("bench") => bench::run(&root(), &arguments[1..]),
         Some("check") => check(&root()),
         _ => bail!(
             "usage: cargo xtask codegen | tidy [--update] | test [STAGE…] | up | bench [--quick] [GROUP…] | check"
         ),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What needs no machine: formatting, lints, the rules of the house; licences and advisories where cargo-deny is installed.
