@@ -78,12 +78,12 @@ impl NftSocket {
         )
     }
 
-    /// The elements of a set or map.
+    /// The elements of a set or map, each once, by key. (The kernel tells some twice while it resizes the set's table.)
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Vec<ListedElement>, NetlinkError> {
         let which = |w: &mut crate::netlink::AttributeWriter<'_>| {
             w.text(ELEMENTS_TABLE, table).text(ELEMENTS_SET, set);
         };
-        self.dump(
+        let mut elements: Vec<ListedElement> = self.dump(
             libc::NFT_MSG_GETSETELEM,
             FAMILY_IPV4,
             which,
@@ -100,7 +100,10 @@ impl NftSocket {
                 }
                 Ok(())
             },
-        )
+        )?;
+        elements.sort_by(|a, b| a.key.cmp(&b.key));
+        elements.dedup_by(|a, b| a.key == b.key);
+        Ok(elements)
     }
 }
 
