@@ -21,7 +21,7 @@ use rustls_pki_types::ServerName;
 use serde_json::Value;
 
 /// Far longer than anything measured takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the API is, and who we are there.
 #[derive(Clone)]
@@ -200,7 +200,7 @@ async fn refusal(response: Response<Incoming>) -> anyhow::Error {
         .into_body()
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     anyhow::anyhow!("{status}: {}", String::from_utf8_lossy(&text))
 }

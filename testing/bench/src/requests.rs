@@ -33,19 +33,19 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     for (id, clients) in [("create-1", 1), ("create-16", 16), ("create-64", 64)] {
         let begin = node.processor_time()?;
         let row = node.run(async |api: Api| creates(&api, id, clients, time).await);
-        set(report, id, row, node.processor_time()? - begin);
+        set(report, id, row, node.processor_time()?.saturating_sub(begin));
         node.run(async |api: Api| empty(&api, id).await)?;
     }
     node.run(async |api: Api| fill(&api).await)?;
     let begin = node.processor_time()?;
     let row = node.run(async |api: Api| repeat(&api, 64, time, get).await);
-    set(report, "get", row, node.processor_time()? - begin);
+    set(report, "get", row, node.processor_time()?.saturating_sub(begin));
     let begin = node.processor_time()?;
     let row = node.run(async |api: Api| repeat(&api, 16, time, patch).await);
-    set(report, "patch", row, node.processor_time()? - begin);
+    set(report, "patch", row, node.processor_time()?.saturating_sub(begin));
     let begin = node.processor_time()?;
     let row = node.run(async |api: Api| repeat(&api, 4, time, list).await);
-    set(report, "list", row, node.processor_time()? - begin);
+    set(report, "list", row, node.processor_time()?.saturating_sub(begin));
     match node.run(async |api: Api| watchers::measure(&api, time).await) {
         Ok((p99, remark)) => report.set_with("watch", p99, remark),
         Err(error) => report.fail(&["watch"], &format!("{error:#}")),
