@@ -81,6 +81,11 @@ impl UserInfo {
         split_service_account(&self.name)
     }
 
+    /// Whether nobody vouched for it.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.is_in(groups::UNAUTHENTICATED)
+    }
+
     /// Adds `system:authenticated`, as every authenticator but the anonymous does.
     #[must_use]
     pub fn authenticated(mut self) -> Self {

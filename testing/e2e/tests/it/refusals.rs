@@ -29,11 +29,11 @@ fn without_credentials_or_rights_nothing_is_told() {
         refused.contains("You must be logged in to the server"),
         "{refused}"
     );
-    // Without any one is `system:anonymous`, as upstream: who may do next to nothing.
+    // Without any there is health and version, and nothing else.
     let api = foreign::server(&cluster);
     assert_eq!(
         foreign::anonymous_status(&cluster, &api, "/api/v1/namespaces/default/pods"),
-        403
+        401
     );
     assert_eq!(foreign::anonymous_status(&cluster, &api, "/livez"), 200);
     let node: Ipv4Addr = cluster

@@ -61,7 +61,7 @@ async fn respond(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Status> {
-    let user = authenticate(edge, peer, request.headers())?;
+    let user = authenticate(edge, peer, &request)?;
     let uri = request.uri();
     match path::parse(request.method(), uri.path(), uri.query().unwrap_or_default())? {
         Target::Resource(target) => resource(edge, user, *target, request).await,
@@ -74,7 +74,11 @@ async fn respond(
     }
 }
 
-fn authenticate(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> Result<Arc<UserInfo>, Status> {
+/// Who asks. Without credentials only what tells of health and version answers, and only as far as RBAC lets
+/// `system:unauthenticated` see it. (Upstream lets the anonymous in everywhere, to be refused by RBAC with 403.)
+fn authenticate(edge: &Edge, peer: &Peer, request: &Request<Incoming>) -> Result<Arc<UserInfo>, Status> {
+    const PUBLIC: [&str; 4] = ["livez", "readyz", "healthz", "version"];
+    let headers = request.headers();
     let core = &edge.server.core;
     let now = core.clock.system_time();
     let user = edge
@@ -85,6 +89,10 @@ fn authenticate(edge: &Edge, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Use
             tracing::debug!(error = &error as &dyn std::error::Error, "authentication failed");
             Status::unauthorized()
         })?;
+    let first = request.uri().path().split('/').nth(1).unwrap_or_default();
+    if user.is_unauthenticated() && !PUBLIC.contains(&first) {
+        return Err(Status::unauthorized());
+    }
     Ok(match impersonate(&user, headers, &*core.authorizer)? {
         Some(other) => Arc::new(other),
         None => user,
