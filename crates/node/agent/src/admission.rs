@@ -1,20 +1,23 @@
-//! Whether the machine can take a pod that was bound to it: room and node selectors.
+//! Whether the machine can take a pod that was bound to it: demands, room and node selectors.
 //!
 //! The scheduler has asked the same before; this matters for pods that name their node themselves.
 //!
 //! Source: `pkg/kubelet/lifecycle/predicate.go`. Deviation: taints with `NoExecute` are left to the controller of taints.
 
+mod demands;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cloudeck_machinery::{GroupVersionResource, Quantity};
-use k8s_openapi::api::core::v1::{Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
+use cloudeck_machinery::GroupVersionResource;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
 use crate::machine::Capacity;
 use crate::node::Node;
-use crate::pod::decide::is_restartable;
+use crate::pod::amounts;
 use crate::pod::memo::Rejection;
+
+pub(crate) use demands::normal_sysctl;
 
 /// What the admitted pods have been promised, by uid.
 #[derive(Default)]
@@ -33,13 +36,6 @@ impl Room {
         Self {
             cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
-        }
-    }
-
-    fn max(self, other: Self) -> Self {
-        Self {
-            cpu_milli: self.cpu_milli.max(other.cpu_milli),
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
         }
     }
 }
@@ -100,10 +96,13 @@ impl Admitted {
 
 /// Admits a new pod or says why not.
 pub(crate) async fn check(node: &Node, pod: &Pod) -> Option<Rejection> {
+    let spec = pod.spec.as_ref()?;
+    if let Some(refused) = demands::refused(spec) {
+        return Some(refused);
+    }
     if let Some(short) = node.admitted.admit(pod, &node.capacity) {
         return Some(short);
     }
-    let spec = pod.spec.as_ref()?;
     if !selects_nodes(spec) {
         return None;
     }
@@ -132,45 +131,14 @@ fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
 }
 
-/// What a pod asks for: its containers together, or the neediest moment of its initialisation, and its overhead.
+/// What a pod asks for.
 fn requests(spec: Option<&PodSpec>) -> Room {
-    let Some(spec) = spec else { return Room::default() };
-    let containers = spec.containers.iter().map(container_requests);
-    let mut running = containers.fold(Room::default(), Room::plus);
-    let (mut sidecars, mut initialising) = (Room::default(), Room::default());
-    for container in spec.init_containers.iter().flatten() {
-        let wanted = container_requests(container);
-        if is_restartable(container) {
-            sidecars = sidecars.plus(wanted);
-            initialising = initialising.max(sidecars);
-        } else {
-            initialising = initialising.max(sidecars.plus(wanted));
-        }
-    }
-    running = running.plus(sidecars);
-    let overhead = spec
-        .overhead
-        .as_ref()
-        .map_or_else(Room::default, |overhead| Room {
-            cpu_milli: amount(overhead.get("cpu"), Quantity::milli_value),
-            memory_bytes: amount(overhead.get("memory"), Quantity::value),
-        });
-    running.max(initialising).plus(overhead)
-}
-
-fn container_requests(container: &Container) -> Room {
-    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let written = |name: &str| requests.and_then(|r| r.get(name));
+    let wanted = spec.map(amounts::requests).unwrap_or_default();
+    let amount = |name: &str| wanted.get(name).copied().unwrap_or_default();
     Room {
-        cpu_milli: amount(written("cpu"), Quantity::milli_value),
-        memory_bytes: amount(written("memory"), Quantity::value),
+        cpu_milli: amount("cpu").milli_value(),
+        memory_bytes: amount("memory").value(),
     }
-}
-
-fn amount(written: Option<&Written>, read: fn(Quantity) -> i64) -> i64 {
-    written
-        .and_then(|text| text.0.parse::<Quantity>().ok())
-        .map_or(0, read)
 }
 
 fn required_terms(spec: &PodSpec) -> Option<&Vec<NodeSelectorTerm>> {

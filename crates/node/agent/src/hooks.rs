@@ -71,8 +71,7 @@ async fn run_within(
     Ok(())
 }
 
-/// Runs the container's preStop hook within its grace and gives what is left of it. A process that has had its hook
-/// gets at least two seconds, as upstream does.
+/// Runs the container's preStop hook within its grace and gives what is left of it.
 pub(crate) async fn pre_stop(
     node: &Node,
     pod: &Pod,
@@ -80,7 +79,6 @@ pub(crate) async fn pre_stop(
     id: &ContainerId,
     grace: Duration,
 ) -> Duration {
-    const LEAST: Duration = Duration::from_secs(2);
     let container = pod
         .spec
         .as_ref()
@@ -113,5 +111,5 @@ pub(crate) async fn pre_stop(
             format!("PreStopHook failed: {why}"),
         );
     }
-    grace.saturating_sub(begun.elapsed()).max(LEAST)
+    grace.saturating_sub(begun.elapsed())
 }

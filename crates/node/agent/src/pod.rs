@@ -4,6 +4,7 @@
 //! long steps; [`report`] is how their results come back.
 
 pub mod adopt;
+pub mod amounts;
 pub mod convert;
 pub mod decide;
 pub mod memo;

@@ -42,7 +42,7 @@ pub(crate) fn start(
     target: Target,
     started: bool,
     outbox: mpsc::Sender<Report>,
-) -> Vec<AbortHandle> {
+) -> Vec<(ProbeKind, AbortHandle)> {
     let container = &target.container;
     let wanted: Vec<(ProbeKind, Probe)> = match &container.startup_probe {
         Some(probe) if !started => vec![(ProbeKind::Startup, probe.clone())],
@@ -63,7 +63,7 @@ pub(crate) fn start(
             probe,
             outbox: outbox.clone(),
         };
-        node.scope.spawn_until_shutdown("probe", prober.run())
+        (kind, node.scope.spawn_until_shutdown("probe", prober.run()))
     };
     wanted.into_iter().map(begin).collect()
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Affinity, NodeAffinity, NodeSelector, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Affinity, Container, NodeAffinity, NodeSelector, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
 use super::*;
 

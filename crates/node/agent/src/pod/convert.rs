@@ -13,6 +13,8 @@ use cloudeck_runtime::{
 };
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 
+use super::amounts;
+
 pub use security::{NonRootError, check_non_root};
 
 /// Labels by which sandboxes and containers are recognised after a restart of the agent.
@@ -156,7 +158,7 @@ pub fn sandbox_config(pod: &Pod, spec: &PodSpec) -> SandboxConfig {
         sysctls: sysctls
             .into_iter()
             .flatten()
-            .map(|s| (s.name.clone(), s.value.clone()))
+            .map(|s| (crate::admission::normal_sysctl(&s.name), s.value.clone()))
             .collect(),
         cgroup_parent: cgroup_parent(pod),
         resources: pod_resources(pod, spec),
@@ -175,30 +177,21 @@ pub fn hostname(pod: &Pod, spec: &PodSpec) -> String {
         .to_owned()
 }
 
-/// The pod cgroup's limits: the sum of the containers' where every container has one.
+/// The pod cgroup's share and limits.
 fn pod_resources(pod: &Pod, spec: &PodSpec) -> Resources {
-    let each = |name: &str| -> Option<i64> {
-        spec.containers
-            .iter()
-            .map(|c| amount(c.resources.as_ref()?.limits.as_ref(), name))
-            .sum()
-    };
-    let requested: i64 = spec
-        .containers
-        .iter()
-        .filter_map(|c| cpu_request(c.resources.as_ref()))
-        .sum();
+    let (requests, limits) = (amounts::requests(spec), amounts::limits(spec));
+    let milli = |amounts: &amounts::Amounts, name: &str| amounts.get(name).map(|a| a.milli_value());
+    let cpu = milli(&limits, "cpu");
     let shares = if qos(pod) == Qos::BestEffort {
         2
     } else {
-        cpu_shares(requested)
+        cpu_shares(milli(&requests, "cpu").or(cpu).unwrap_or(0))
     };
-    let cpu = each("cpu");
     Resources {
         cpu_shares: Some(shares),
         cpu_quota: cpu.map(cpu_quota),
         cpu_period: cpu.map(|_| CPU_PERIOD_US),
-        memory_limit_bytes: each("memory").map(|milli| milli / 1000),
+        memory_limit_bytes: limits.get("memory").map(|limit| limit.value()),
         ..Resources::default()
     }
 }

@@ -4,7 +4,7 @@
 //! stay), then all others; ends before starts. Every action is idempotent and reports back into the memo.
 
 use cloudeck_runtime::SandboxId;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::memo::{Busy, ContainerMemo, InstanceState, Millis, PodMemo, SandboxMemo, Step};
 
@@ -37,6 +37,8 @@ pub enum Action {
     StopContainer {
         name: String,
         grace_ms: i64,
+        /// The signal waits until these have ended, or the grace is over.
+        after: Vec<String>,
         why: StopReason,
     },
     /// Ends the sandbox and whatever is left in it, and gives back its address.
@@ -62,6 +64,17 @@ pub enum StopReason {
     /// The start-up probe has failed.
     NotStarted,
     SandboxDied,
+}
+
+impl StopReason {
+    /// What the `Killing` event says.
+    pub fn message(self, container: &str) -> String {
+        match self {
+            Self::Unhealthy => format!("Container {container} failed liveness probe, will be restarted"),
+            Self::NotStarted => format!("Container {container} failed startup probe, will be restarted"),
+            Self::PodEnds | Self::SandboxDied => format!("Stopping container {container}"),
+        }
+    }
 }
 
 /// What to do now, and when to look again if nothing happens.
@@ -124,6 +137,7 @@ fn end(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
             plan.act(Action::StopContainer {
                 name: container.name.clone(),
                 grace_ms,
+                after: ends_before(spec, memo, container),
                 why: StopReason::PodEnds,
             });
         }
@@ -143,6 +157,27 @@ fn end(spec: &PodSpec, memo: &PodMemo, now: Millis, plan: &mut Plan) {
         SandboxMemo::Ready { .. } | SandboxMemo::Dead { .. } => plan.act(Action::StopSandbox),
         SandboxMemo::None | SandboxMemo::Failed { .. } => {}
     }
+}
+
+/// Which live containers a container outlives: a sidecar all ordinary ones and the sidecars that began after it.
+///
+/// Source: `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`.
+fn ends_before(spec: &PodSpec, memo: &PodMemo, container: &Container) -> Vec<String> {
+    if !is_init(spec, &container.name) || !is_restartable(container) {
+        return Vec::new();
+    }
+    let began_later = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .skip_while(|other| other.name != container.name)
+        .skip(1)
+        .filter(|other| is_restartable(other));
+    let is_live = |name: &str| memo.containers.get(name).is_some_and(ContainerMemo::is_live);
+    let all = spec.containers.iter().chain(began_later);
+    all.filter(|other| is_live(&other.name))
+        .map(|other| other.name.clone())
+        .collect()
 }
 
 fn remaining_grace(since: Millis, grace_seconds: i64, now: Millis) -> i64 {
@@ -186,6 +221,7 @@ fn replace_sandbox(spec: &PodSpec, memo: &PodMemo, plan: &mut Plan) {
             plan.act(Action::StopContainer {
                 name,
                 grace_ms: 0,
+                after: Vec::new(),
                 why: StopReason::SandboxDied,
             });
         }
@@ -207,7 +243,7 @@ fn containers(spec: &PodSpec, memo: &PodMemo, sandbox: &SandboxId, now: Millis, 
     for container in spec.init_containers.iter().flatten() {
         let state = known(container);
         if is_restartable(container) {
-            step(container, state, Restart::Always, now, plan);
+            step(spec, container, state, now, plan);
             let up = state.running().is_some() && state.started;
             if !past_init && !up {
                 return;
@@ -219,22 +255,17 @@ fn containers(spec: &PodSpec, memo: &PodMemo, sandbox: &SandboxId, now: Millis, 
             }
             return;
         } else if !past_init && !state.ended().is_some_and(super::memo::Ended::succeeded) {
-            let restart = if restart_policy(spec) == Restart::Never {
-                Restart::Never
-            } else {
-                Restart::OnFailure
-            };
-            step(container, state, restart, now, plan);
+            step(spec, container, state, now, plan);
             return;
         }
     }
     for container in &spec.containers {
-        step(container, known(container), restart_policy(spec), now, plan);
+        step(spec, container, known(container), now, plan);
     }
 }
 
 /// One container's next step.
-fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Millis, plan: &mut Plan) {
+fn step(spec: &PodSpec, container: &Container, known: &ContainerMemo, now: Millis, plan: &mut Plan) {
     if known.busy.is_some() {
         return;
     }
@@ -247,6 +278,7 @@ fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Mil
             plan.act(Action::StopContainer {
                 name,
                 grace_ms: -1,
+                after: Vec::new(),
                 why: if known.started {
                     StopReason::Unhealthy
                 } else {
@@ -258,7 +290,7 @@ fn step(container: &Container, known: &ContainerMemo, restart: Restart, now: Mil
         // Created and never started: the start failed or the daemon died in between. It is made anew.
         InstanceState::Created => start_when_due(name, instance.attempt, known, now, plan),
         InstanceState::Exited(ended) => {
-            if restart.applies(ended.code) {
+            if runs_again(spec, container, ended.code) {
                 restart_or_wait(name, instance.attempt + 1, known, ended.finished_at, now, plan);
             }
         }
@@ -332,30 +364,38 @@ pub fn next_crash_delay(last_ms: i64) -> i64 {
     }
 }
 
-/// When an ended container runs again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    Always,
-    OnFailure,
-    Never,
-}
-
-impl Restart {
-    pub fn applies(self, code: i32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => code != 0,
-            Self::Never => false,
-        }
+/// Whether a container that ended with `code` is to run again: its own rules decide, then its own policy, then the
+/// pod's. (Init containers that have succeeded are never asked about.)
+///
+/// Source: `pkg/api/v1/pod/util.go` (`ContainerShouldRestart`). The rule `RestartAllContainers` is refused at admission.
+pub fn runs_again(spec: &PodSpec, container: &Container, code: i32) -> bool {
+    let own = container.restart_policy.as_deref();
+    if own.is_some() && restart_rule(container, code).is_some_and(|rule| rule.action == "Restart") {
+        return true;
+    }
+    match own.or(spec.restart_policy.as_deref()) {
+        Some("Never") => false,
+        Some("OnFailure") => code != 0,
+        _ => true,
     }
 }
 
-pub fn restart_policy(spec: &PodSpec) -> Restart {
-    match spec.restart_policy.as_deref() {
-        Some("Never") => Restart::Never,
-        Some("OnFailure") => Restart::OnFailure,
-        _ => Restart::Always,
-    }
+/// The first rule that the exit code meets.
+fn restart_rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
+    container.restart_policy_rules.iter().flatten().find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|value| *value == code);
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        })
+    })
+}
+
+fn is_init(spec: &PodSpec, name: &str) -> bool {
+    spec.init_containers.iter().flatten().any(|c| c.name == name)
 }
 
 /// An init container that keeps running beside the others (a sidecar).

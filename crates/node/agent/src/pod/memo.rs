@@ -271,6 +271,11 @@ impl ContainerMemo {
         }
     }
 
+    /// How it ended the last time, this attempt or the one before.
+    pub fn last_end(&self) -> Option<&Ended> {
+        self.ended().or(self.previous.as_ref())
+    }
+
     /// Whether a process of it may be alive, now or in a moment.
     pub fn is_live(&self) -> bool {
         self.busy == Some(Busy::Starting)

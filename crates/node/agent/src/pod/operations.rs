@@ -3,7 +3,7 @@
 mod mounts;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,9 @@ use crate::{hooks, volumes};
 
 /// The wait after a stop that failed, before it is tried again.
 const STOP_RETRY: Duration = Duration::from_secs(1);
+/// Every process has this long between the signal and the kill, whatever grace is left (upstream's
+/// `minimumGracePeriodInSeconds`).
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Begins operations for one pod.
 #[derive(Clone)]
@@ -34,6 +37,18 @@ pub struct Operations {
     stopping: Arc<Mutex<Vec<ContainerId>>>,
     /// The shortened grace, once there is one.
     hurried: Arc<watch::Sender<Option<Duration>>>,
+    /// Containers that live.
+    live: Arc<watch::Sender<BTreeSet<String>>>,
+}
+
+/// A container to be stopped.
+pub struct Stop {
+    pub id: ContainerId,
+    pub name: String,
+    pub grace: Duration,
+    /// Those whose ends the signal waits for.
+    pub after: Vec<String>,
+    pub why: StopReason,
 }
 
 impl Operations {
@@ -43,6 +58,7 @@ impl Operations {
             outbox,
             stopping: Arc::default(),
             hurried: Arc::new(watch::channel(None).0),
+            live: Arc::new(watch::channel(BTreeSet::new()).0),
         }
     }
 
@@ -180,50 +196,76 @@ impl Operations {
         cancel
     }
 
-    pub fn stop_container(
-        &self,
-        pod: &Arc<Pod>,
-        id: ContainerId,
-        name: String,
-        grace: Duration,
-        why: StopReason,
-    ) {
+    /// preStop at once, the signal in its turn, the end by force when the grace is over.
+    pub fn stop_container(&self, pod: &Arc<Pod>, stop: Stop) {
         let (this, pod) = (self.clone(), Arc::clone(pod));
         self.node
             .scope
             .spawn_until_shutdown("stop container", async move {
+                let Stop { id, name, why, .. } = &stop;
                 let reference = ObjectReference {
-                    field_path: field_path(&pod, &name),
+                    field_path: field_path(&pod, name),
                     ..pod_reference(&pod)
-                };
-                let message = match why {
-                    StopReason::Unhealthy => {
-                        format!("Container {name} failed liveness probe, will be restarted")
-                    }
-                    StopReason::NotStarted => {
-                        format!("Container {name} failed startup probe, will be restarted")
-                    }
-                    StopReason::PodEnds | StopReason::SandboxDied => format!("Stopping container {name}"),
                 };
                 this.node
                     .recorder
-                    .event(reference, EventType::Normal, "Killing", message);
-                let mut hurried = this.hurried.subscribe();
-                let grace = tokio::select! {
-                    rest = hooks::pre_stop(&this.node, &pod, &name, &id, grace) => rest,
-                    // The hook runs on in the container, as long as that lives.
-                    Ok(()) = hurried.changed() => hurried.borrow().unwrap_or(grace).min(grace),
-                };
+                    .event(reference, EventType::Normal, "Killing", why.message(name));
+                let grace = this.wait_for_signal(&pod, &stop).await;
                 this.stopping().push(id.clone());
-                if let Err(error) = this.node.runtime.stop_container(&id, grace).await {
+                if let Err(error) = this.node.runtime.stop_container(id, grace).await {
                     tracing::warn!(container = name, error = chain(&error), "container not stopped");
                     // The worker tries again at once when it is told.
                     tokio::time::sleep(STOP_RETRY).await;
                 }
-                this.stopping().retain(|other| *other != id);
-                this.settle(&id).await;
-                this.report(Report::Stopped { name }).await;
+                this.stopping().retain(|other| other != id);
+                this.settle(id).await;
+                this.report(Report::Stopped { name: stop.name }).await;
             });
+    }
+
+    /// Waits for the container's hook and its turn, and gives what is left of the grace then.
+    async fn wait_for_signal(&self, pod: &Pod, stop: &Stop) -> Duration {
+        let mut hurried = self.hurried.subscribe();
+        let begun = tokio::time::Instant::now();
+        let in_turn = async {
+            let rest = hooks::pre_stop(&self.node, pod, &stop.name, &stop.id, stop.grace).await;
+            self.wait_for_turn(&stop.after, rest).await
+        };
+        let rest = tokio::select! {
+            rest = in_turn => rest,
+            // The hook runs on in the container, as long as that lives.
+            Ok(()) = hurried.changed() => {
+                let left = stop.grace.saturating_sub(begun.elapsed());
+                let grace = hurried.borrow().unwrap_or(left).min(left);
+                self.wait_for_turn(&stop.after, grace).await
+            }
+        };
+        if stop.why == StopReason::SandboxDied {
+            rest
+        } else {
+            rest.max(LEAST_GRACE)
+        }
+    }
+
+    async fn wait_for_turn(&self, after: &[String], grace: Duration) -> Duration {
+        if after.is_empty() || grace.is_zero() {
+            return grace;
+        }
+        let begun = tokio::time::Instant::now();
+        let mut live = self.live.subscribe();
+        let turn = live.wait_for(|live| after.iter().all(|name| !live.contains(name)));
+        // Neither the end of the grace nor that of the worker lets anybody wait longer.
+        let _ = tokio::time::timeout(grace, turn).await;
+        grace.saturating_sub(begun.elapsed())
+    }
+
+    /// Tells which containers live, for those that end after them.
+    pub fn tell_live(&self, names: BTreeSet<String>) {
+        self.live.send_if_modified(|live| {
+            let changed = *live != names;
+            *live = names;
+            changed
+        });
     }
 
     /// Tells the end of a container before saying that it was stopped, so that the worker never sees it alive after that.
@@ -246,6 +288,7 @@ impl Operations {
         self.hurried.send_replace(Some(grace));
         for id in self.stopping().clone() {
             let this = self.clone();
+            let grace = grace.max(LEAST_GRACE);
             self.node
                 .scope
                 .spawn_until_shutdown("hurry container", async move {

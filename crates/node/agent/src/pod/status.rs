@@ -9,11 +9,14 @@ pub(crate) use containers::CONTAINER_ID_SCHEME;
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::decide::{Restart, is_restartable, restart_policy};
+use super::amounts;
+use super::decide::{is_restartable, runs_again};
 use super::memo::{ContainerMemo, Millis, Phase, PodMemo, SandboxMemo};
 
 /// `status.reason` and `status.message` of a pod whose `activeDeadlineSeconds` have passed.
@@ -41,19 +44,29 @@ pub fn generate(pod: &Pod, memo: &PodMemo, context: &StatusContext, now: Millis)
     }
     let phase = reported_phase(spec, memo);
     let late = memo.deadline_exceeded && phase == Phase::Failed;
-    let init_statuses = containers::statuses(
+    let mut init_statuses = containers::statuses(
         spec.init_containers.as_deref().unwrap_or_default(),
         spec,
         memo,
         true,
     );
-    let statuses = containers::statuses(&spec.containers, spec, memo, false);
+    let mut statuses = containers::statuses(&spec.containers, spec, memo, false);
+    let conditions = conditions::conditions(pod, spec, memo, phase, now);
+    if memo.cleaned {
+        containers::close(spec, &mut init_statuses, &mut statuses);
+    }
+    // Whatever was not seen to end well has failed.
+    let phase = if memo.cleaned && !phase.is_terminal() {
+        Phase::Failed
+    } else {
+        phase
+    };
     let ip = if context.host_network && memo.sandbox != SandboxMemo::None {
         Some(context.host_ip)
     } else {
         memo.pod_ip
     };
-    let conditions = conditions::conditions(pod, spec, memo, phase, now);
+    let requests = amounts::written(&amounts::requests(spec));
     PodStatus {
         phase: Some(phase.as_str().to_owned()),
         conditions: Some(conditions),
@@ -70,6 +83,12 @@ pub fn generate(pod: &Pod, memo: &PodMemo, context: &StatusContext, now: Millis)
         init_container_statuses: (!init_statuses.is_empty()).then_some(init_statuses),
         container_statuses: Some(statuses),
         qos_class: pod.status.as_ref().and_then(|s| s.qos_class.clone()),
+        allocated_resources: requests.clone(),
+        resources: Some(ResourceRequirements {
+            requests,
+            limits: amounts::written(&amounts::limits(spec)),
+            ..ResourceRequirements::default()
+        }),
         ..PodStatus::default()
     }
 }
@@ -95,10 +114,6 @@ fn reported_phase(spec: &PodSpec, memo: &PodMemo) -> Phase {
         return settled;
     }
     let phase = phase(spec, memo);
-    if memo.cleaned && !phase.is_terminal() {
-        // Whatever was not seen to end well has failed.
-        return Phase::Failed;
-    }
     let lives = memo.containers.values().any(ContainerMemo::is_live);
     match phase {
         Phase::Succeeded | Phase::Failed if lives => {
@@ -112,78 +127,53 @@ fn reported_phase(spec: &PodSpec, memo: &PodMemo) -> Phase {
     }
 }
 
-/// Upstream's `getPhase`.
+/// Upstream's `getPhase`, sidecars that merely linger left out.
 pub fn phase(spec: &PodSpec, memo: &PodMemo) -> Phase {
-    let restart = restart_policy(spec);
     let none = ContainerMemo::default();
     let known = |name: &str| memo.containers.get(name).unwrap_or(&none);
-    let mut init_failed = false;
+    let begun = spec.containers.iter().any(|c| known(&c.name).current.is_some());
+    let (mut pending, mut failed) = (false, false);
     for container in spec.init_containers.iter().flatten() {
         let state = known(&container.name);
         if is_restartable(container) {
-            if !state.started && spec.containers.iter().all(|c| known(&c.name).current.is_none()) {
-                return Phase::Pending;
-            }
-            continue;
-        }
-        match state.ended() {
-            Some(ended) if ended.succeeded() => {}
-            Some(_) if restart == Restart::Never => init_failed = true,
-            _ if spec.containers.iter().any(|c| known(&c.name).current.is_some()) => {}
-            _ => return Phase::Pending,
+            // One that comes back does not make the pod a beginner again.
+            pending |= !begun && !state.started && state.last_end().is_none();
+        } else {
+            let ended = state.last_end();
+            failed |= ended.is_some_and(|end| !end.succeeded() && !runs_again(spec, container, end.code));
+            pending |= state.running().is_some() || (ended.is_none() && !begun);
         }
     }
-    if init_failed {
+    if failed || memo.deadline_exceeded {
         return Phase::Failed;
     }
-    if memo.deadline_exceeded {
-        return Phase::Failed;
+    if pending {
+        return Phase::Pending;
     }
-    main_phase(spec, memo.termination.is_some(), restart, known)
+    main_phase(spec, memo.termination.is_some(), known)
 }
 
-fn main_phase<'a>(
-    spec: &'a PodSpec,
-    ending: bool,
-    restart: Restart,
-    known: impl Fn(&'a str) -> &'a ContainerMemo,
-) -> Phase {
-    let (mut unknown, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
+fn main_phase<'a>(spec: &'a PodSpec, ending: bool, known: impl Fn(&'a str) -> &'a ContainerMemo) -> Phase {
+    let (mut running, mut succeeded, mut coming_back) = (false, true, false);
     for container in &spec.containers {
         let state = known(&container.name);
         if state.running().is_some() {
-            running += 1;
-        } else if let Some(ended) = state.ended() {
-            stopped += 1;
-            succeeded += usize::from(ended.succeeded());
-        } else if state.previous.is_some() {
-            // Waiting for its next attempt.
-            stopped += 1;
+            running = true;
+        } else if let Some(end) = state.last_end() {
+            succeeded &= end.succeeded();
+            coming_back |= runs_again(spec, container, end.code);
         } else {
-            unknown += 1;
+            // It has never run.
+            return Phase::Pending;
         }
     }
-    if unknown > 0 {
-        return Phase::Pending;
-    }
-    if running > 0 {
-        return Phase::Running;
-    }
-    if stopped == 0 {
-        return Phase::Pending;
-    }
-    match restart {
-        // Nothing is restarted any more: how they ended decides.
-        _ if ending => {
-            if stopped == succeeded {
-                Phase::Succeeded
-            } else {
-                Phase::Failed
-            }
-        }
-        Restart::OnFailure | Restart::Never if stopped == succeeded => Phase::Succeeded,
-        Restart::Never => Phase::Failed,
-        Restart::Always | Restart::OnFailure => Phase::Running,
+    // While the pod ends nothing is restarted any more: how they ended decides.
+    if running || (coming_back && !ending) {
+        Phase::Running
+    } else if succeeded {
+        Phase::Succeeded
+    } else {
+        Phase::Failed
     }
 }
 

@@ -1,6 +1,6 @@
 //! The task of one pod: takes news into the memo, decides, begins what is to be done, reports the status.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::task::AbortHandle;
 use super::adopt;
 use super::decide::{self, Action, Backoff, StopReason};
 use super::memo::{Busy, Millis, PodMemo, SandboxMemo, Step, Termination, Waiting};
-use super::operations::Operations;
-use super::report::{self, Report};
+use super::operations::{Operations, Stop};
+use super::report::{self, ProbeKind, Report};
 use super::status::{self, StatusContext};
 use super::{decide as plan_for, reporter::Reporter};
 use crate::node::Node;
@@ -22,6 +22,8 @@ use crate::probe;
 
 /// News that may wait for a worker; senders wait when it is full, which only slows that pod's operations.
 pub const INBOX: usize = 64;
+
+const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// One pod's worker.
 pub struct Worker {
@@ -33,7 +35,7 @@ pub struct Worker {
     reporter: Reporter,
     /// Tells starts, by container name, that the pod ends.
     starts: HashMap<String, watch::Sender<bool>>,
-    probes: HashMap<String, Vec<AbortHandle>>,
+    probes: HashMap<String, Vec<(ProbeKind, AbortHandle)>>,
     /// Keeps the volumes up to date.
     keeper: Option<AbortHandle>,
 }
@@ -65,7 +67,7 @@ impl Worker {
         self.memo = adopt::memo(&self.node, &self.pod).await;
         self.admit().await;
         self.adopt_probes();
-        self.look_at_deletion(None);
+        self.look_at_deletion(false);
         loop {
             let now = self.node.now();
             let deadline = self.look_at_deadline(now);
@@ -73,6 +75,8 @@ impl Worker {
             if let Some(at) = deadline {
                 plan.wake(at);
             }
+            // First who lives: what is begun below may wait for that to change.
+            self.operations.tell_live(self.live());
             for action in plan.actions {
                 self.begin(action, now);
             }
@@ -170,6 +174,14 @@ impl Worker {
         }
     }
 
+    fn live(&self) -> BTreeSet<String> {
+        let containers = self.memo.containers.iter();
+        containers
+            .filter(|(_, known)| known.is_live())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     fn name_of(&self, id: &cloudeck_runtime::ContainerId) -> Option<String> {
         let holds = |c: &super::ContainerMemo| c.current.as_ref().is_some_and(|i| i.id == *id);
         self.memo
@@ -183,22 +195,25 @@ impl Worker {
         match object.map(|o| cloudeck_objects::pod(&o.json)) {
             Some(Ok(pod)) => {
                 self.pod = Arc::new(pod);
-                self.look_at_deletion(None);
+                self.look_at_deletion(false);
             }
             Some(Err(error)) => tracing::warn!(%error, "pod not readable; keeping its last form"),
-            // Gone without waiting for us: it is ended at once.
-            None => self.look_at_deletion(Some(0)),
+            // Gone without waiting for us.
+            None => self.look_at_deletion(true),
         }
     }
 
-    /// Begins or shortens termination. `forced` is the grace of a pod whose object is gone.
-    fn look_at_deletion(&mut self, forced: Option<i64>) {
+    /// Begins or shortens termination. A pod whose object is gone (deleted by force) ends as its spec says.
+    ///
+    /// Source: `pkg/kubelet/pod_workers.go` (`calculateEffectiveGracePeriod`).
+    fn look_at_deletion(&mut self, gone: bool) {
         let meta = &self.pod.metadata;
-        let grace = match forced {
-            Some(grace) => meta.deletion_grace_period_seconds.unwrap_or(grace),
-            None if meta.deletion_timestamp.is_some() => meta.deletion_grace_period_seconds.unwrap_or(30),
-            None => return,
-        };
+        if !gone && meta.deletion_timestamp.is_none() {
+            return;
+        }
+        let own = || self.pod.spec.as_ref()?.termination_grace_period_seconds;
+        let grace = meta.deletion_grace_period_seconds.or_else(own);
+        let grace = grace.unwrap_or(DEFAULT_GRACE_SECONDS).max(1);
         let now = self.node.now();
         let since = self.memo.termination.as_ref().map_or(now, |t| t.since);
         let shorter = self
@@ -208,7 +223,7 @@ impl Worker {
             .is_some_and(|t| grace < t.grace_seconds);
         if self.memo.termination.is_none() {
             self.abandon_starts();
-            self.stop_probes(None);
+            self.stop_all_but_readiness(None);
         }
         // A container that is being stopped already (a probe failed) gets no more time than the pod.
         let stops = self.memo.termination.is_none() && self.memo.containers.values().any(decide::is_stopping);
@@ -248,7 +263,7 @@ impl Worker {
         }
         self.memo.deadline_exceeded = true;
         self.abandon_starts();
-        self.stop_probes(None);
+        self.stop_all_but_readiness(None);
         self.node.recorder.event(
             pod_reference(&self.pod),
             EventType::Normal,
@@ -299,7 +314,12 @@ impl Worker {
                 kind: Backoff::ImagePull,
                 ..
             } => self.say_pull_backoff(&name),
-            Action::StopContainer { name, grace_ms, why } => self.begin_stop(name, grace_ms, why),
+            Action::StopContainer {
+                name,
+                grace_ms,
+                after,
+                why,
+            } => self.begin_stop(name, grace_ms, after, why),
             Action::StopSandbox => {
                 self.tell_new_sandbox();
                 if let SandboxMemo::Ready { id } | SandboxMemo::Dead { id } = &self.memo.sandbox {
@@ -330,8 +350,8 @@ impl Worker {
         self.starts.insert(name, cancel);
     }
 
-    fn begin_stop(&mut self, name: String, grace_ms: i64, why: StopReason) {
-        self.stop_probes(Some(&name));
+    fn begin_stop(&mut self, name: String, grace_ms: i64, after: Vec<String>, why: StopReason) {
+        self.stop_all_but_readiness(Some(&name));
         let Some(known) = self.memo.containers.get_mut(&name) else {
             return;
         };
@@ -343,8 +363,14 @@ impl Worker {
                 Duration::from_millis(u64::try_from(grace_ms).unwrap_or(0))
             }
         };
-        let id = instance.id.clone();
-        self.operations.stop_container(&self.pod, id, name, grace, why);
+        let stop = Stop {
+            id: instance.id.clone(),
+            name,
+            grace,
+            after,
+            why,
+        };
+        self.operations.stop_container(&self.pod, stop);
     }
 
     fn say_backoff(&mut self, name: String, delay_ms: i64) {
@@ -460,6 +486,26 @@ impl Worker {
         };
         let handles = probe::start(&self.node, target, started, self.operations.outbox());
         self.probes.insert(name.to_owned(), handles);
+        if self.memo.termination.is_some() || self.memo.deadline_exceeded {
+            self.stop_all_but_readiness(Some(name));
+        }
+    }
+
+    /// A container that ends is asked whether it is ready until it is gone: Services may fall back on it.
+    fn stop_all_but_readiness(&mut self, name: Option<&str>) {
+        let of = self
+            .probes
+            .iter_mut()
+            .filter(|(own, _)| name.is_none_or(|name| name == own.as_str()));
+        for (_, probes) in of {
+            probes.retain(|(kind, probe)| {
+                let stays = *kind == ProbeKind::Readiness;
+                if !stays {
+                    probe.abort();
+                }
+                stays
+            });
+        }
     }
 
     fn stop_probes(&mut self, name: Option<&str>) {
@@ -469,12 +515,12 @@ impl Worker {
                 .remove(name)
                 .into_iter()
                 .flatten()
-                .for_each(|probe| probe.abort()),
+                .for_each(|(_, probe)| probe.abort()),
             None => self
                 .probes
                 .drain()
                 .flat_map(|(_, probes)| probes)
-                .for_each(|probe| probe.abort()),
+                .for_each(|(_, probe)| probe.abort()),
         }
     }
 
@@ -511,7 +557,7 @@ fn probe_grace(pod: &Pod, name: &str, why: StopReason) -> Duration {
     let own = probe.and_then(|p| p.termination_grace_period_seconds);
     let seconds = own
         .or_else(|| spec?.termination_grace_period_seconds)
-        .unwrap_or(30);
+        .unwrap_or(DEFAULT_GRACE_SECONDS);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 

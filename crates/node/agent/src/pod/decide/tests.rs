@@ -240,6 +240,7 @@ fn an_unhealthy_container_is_stopped() {
     let wanted = Action::StopContainer {
         name: "c".into(),
         grace_ms: -1,
+        after: Vec::new(),
         why: StopReason::Unhealthy,
     };
     assert_eq!(
@@ -260,6 +261,7 @@ fn a_dead_sandbox_is_emptied_and_replaced() {
     let stop = Action::StopContainer {
         name: "c".into(),
         grace_ms: 0,
+        after: Vec::new(),
         why: StopReason::SandboxDied,
     };
     assert_eq!(actions(&pod, &with(dead.clone(), "c", running())), [stop]);
@@ -292,6 +294,7 @@ fn termination_stops_containers_and_then_cleans_up() {
     let stop = Action::StopContainer {
         name: "c".into(),
         grace_ms: 29_000,
+        after: Vec::new(),
         why: StopReason::PodEnds,
     };
     assert_eq!(actions(&pod, &with(ending.clone(), "c", running())), [stop]);
@@ -446,6 +449,7 @@ fn a_sidecar_ends_when_the_others_have() {
     let stop = Action::StopContainer {
         name: "s".into(),
         grace_ms: 30_000,
+        after: Vec::new(),
         why: StopReason::PodEnds,
     };
     assert_eq!(actions(&pod, &memo), [stop]);
@@ -460,4 +464,59 @@ fn a_failed_start_up_probe_is_told_from_a_failed_liveness_probe() {
         let found = actions(&pod, &with(ready(), "c", known));
         assert!(matches!(&found[..], [Action::StopContainer { why, .. }] if *why == wanted));
     }
+}
+
+#[test]
+fn sidecars_outlive_the_others_and_end_in_reverse() {
+    let mut pod = pod("Always", &["s", "i", "t"], &["c"]);
+    let init = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+    (init[0].restart_policy, init[2].restart_policy) = (Some("Always".into()), Some("Always".into()));
+    let mut memo = with(
+        with(with(ready(), "s", running()), "t", running()),
+        "c",
+        running(),
+    );
+    memo.termination = Some(Termination {
+        since: NOW,
+        grace_seconds: 30,
+    });
+    let found = actions(&pod, &memo);
+    let after = |name: &str| {
+        found.iter().find_map(|action| match action {
+            Action::StopContainer { name: own, after, .. } if own == name => Some(after.join(" ")),
+            _ => None,
+        })
+    };
+    assert_eq!(after("c").as_deref(), Some(""));
+    assert_eq!(after("t").as_deref(), Some("c"));
+    assert_eq!(after("s").as_deref(), Some("c t"));
+}
+
+#[test]
+fn rules_and_policies_of_a_container_stand_above_the_pods() {
+    let spec = |policy: &str| -> PodSpec {
+        let json = serde_json::json!({"restartPolicy": policy, "containers": []});
+        serde_json::from_value(json).unwrap()
+    };
+    let container = |policy: &str, operator: &str| -> Container {
+        let rules =
+            serde_json::json!([{"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}]);
+        let json = serde_json::json!({"name": "c", "restartPolicy": policy, "restartPolicyRules": rules});
+        serde_json::from_value(json).unwrap()
+    };
+    for (pod, own, operator, code, again) in [
+        ("Always", "Never", "In", 1, false),
+        ("Always", "Never", "In", 42, true),
+        ("Never", "OnFailure", "In", 1, true),
+        ("Never", "Never", "NotIn", 1, true),
+        ("Never", "Never", "NotIn", 42, false),
+    ] {
+        assert_eq!(
+            runs_again(&spec(pod), &container(own, operator), code),
+            again,
+            "{pod} {own} {operator} {code}"
+        );
+    }
+    assert!(runs_again(&spec("OnFailure"), &Container::default(), 1));
+    assert!(!runs_again(&spec("OnFailure"), &Container::default(), 0));
 }

@@ -1,4 +1,4 @@
-use k8s_openapi::api::core::v1::{Container, PodReadinessGate};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodReadinessGate};
 
 use super::super::memo::{Ended, Instance, InstanceState, Step, Termination, Waiting};
 use super::*;
@@ -270,4 +270,88 @@ fn a_terminal_status_met_in_the_api_is_the_last_word() {
         ..PodMemo::default()
     };
     assert_eq!(generate(&pod, &memo, &context, 5000), before);
+}
+
+#[test]
+fn containers_that_never_ran_are_reported_as_failed_in_the_end() {
+    let mut state = memo(&[("a", ended(0))]);
+    state.termination = Some(Termination {
+        since: 0,
+        grace_seconds: 30,
+    });
+    state.cleaned = true;
+    let found = status(&pod("Always", &["a", "b"]), &state);
+    assert_eq!(found.phase.as_deref(), Some("Failed"));
+    let end = |at: usize| {
+        let state = found.container_statuses.as_ref().unwrap()[at].state.clone();
+        let end = state.unwrap().terminated.unwrap();
+        (end.exit_code, end.reason.unwrap())
+    };
+    assert_eq!(end(0), (0, "Completed".to_owned()));
+    assert_eq!(end(1), (137, "ContainerStatusUnknown".to_owned()));
+}
+
+#[test]
+fn containers_of_a_pod_that_was_never_initialised_stay_waiting_in_the_end() {
+    let mut pod = pod("Always", &["a"]);
+    let init = ["i", "j"].map(|name| Container {
+        name: name.into(),
+        ..Container::default()
+    });
+    pod.spec.as_mut().unwrap().init_containers = Some(init.to_vec());
+    let state = PodMemo {
+        cleaned: true,
+        ..memo(&[])
+    };
+    let found = status(&pod, &state);
+    let waits = |status: &ContainerStatus| status.state.as_ref().unwrap().waiting.is_some();
+    assert!(waits(&found.container_statuses.unwrap()[0]));
+    let init = found.init_container_statuses.unwrap();
+    // The first one may have begun for all that is known.
+    assert_eq!((waits(&init[0]), waits(&init[1])), (false, true));
+}
+
+#[test]
+fn nothing_waits_for_a_next_attempt_in_a_pod_that_ends() {
+    let mut known = ended(1);
+    known.waiting = Some(Waiting {
+        reason: "CrashLoopBackOff".into(),
+        message: "m".into(),
+    });
+    let mut state = memo(&[("a", known)]);
+    state.termination = Some(Termination {
+        since: 0,
+        grace_seconds: 30,
+    });
+    let found = status(&pod("Always", &["a"]), &state);
+    let container = &found.container_statuses.unwrap()[0];
+    assert!(container.state.as_ref().unwrap().terminated.is_some());
+}
+
+#[test]
+fn mounts_and_resources_are_reported_as_they_hold() {
+    let mut pod = pod("Always", &["a"]);
+    let json = serde_json::json!({
+        "name": "a", "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}},
+        "volumeMounts": [
+            {"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w", "readOnly": true},
+            {"name": "x", "mountPath": "/x", "readOnly": true, "recursiveReadOnly": "IfPossible"}
+        ]
+    });
+    pod.spec.as_mut().unwrap().containers = vec![serde_json::from_value(json).unwrap()];
+    let found = status(&pod, &memo(&[("a", running())]));
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["allocatedResources"], serde_json::json!({"cpu": "100m"}));
+    assert_eq!(json["resources"]["limits"], serde_json::json!({"cpu": "200m"}));
+    let container = &json["containerStatuses"][0];
+    assert_eq!(
+        container["allocatedResources"],
+        serde_json::json!({"cpu": "100m"})
+    );
+    let mounts = serde_json::json!([
+        {"name": "v", "mountPath": "/v"},
+        {"name": "w", "mountPath": "/w", "readOnly": true, "recursiveReadOnly": "Disabled"},
+        {"name": "x", "mountPath": "/x", "readOnly": true, "recursiveReadOnly": "Enabled"}
+    ]);
+    assert_eq!(container["volumeMounts"], mounts);
 }
