@@ -14,6 +14,7 @@ pub(crate) mod grants;
 pub(crate) mod list;
 pub(crate) mod meta;
 pub(crate) mod metadata_rules;
+pub(crate) mod options;
 pub(crate) mod ownership;
 pub(crate) mod patch;
 pub(crate) mod read;

@@ -21,7 +21,7 @@ use crate::cache::watcher::Watcher;
 use crate::clock::{Clock, Ids};
 use crate::config::Config;
 use crate::kinds::{Kind, Kinds, View};
-use crate::registry::{self, Call};
+use crate::registry::{self, Call, options};
 use crate::transport::InProcess;
 
 /// The API server. Cheap to clone; clones are the same server.
@@ -192,6 +192,7 @@ impl Server {
             view,
             warnings: Vec::new(),
         };
+        options::check(request)?;
         let response = dispatch(&mut call).await?;
         Ok(Answer {
             response,
@@ -204,7 +205,11 @@ impl Server {
         let resource = &request.resource;
         let info = cloudeck_schema::resource(&resource.group, &resource.version, &resource.resource)?;
         let stored = self.core.kinds.view(resource).is_some();
-        (!stored).then(|| crate::subresource::answer_virtual(&self.core, user, request, info))
+        let answer = || {
+            options::check(request)?;
+            crate::subresource::answer_virtual(&self.core, user, request, info)
+        };
+        (!stored).then(answer)
     }
 
     /// Opens a watch.
@@ -217,7 +222,7 @@ impl Server {
         self.core.authorize(user, request)?;
         let view = self.core.view(request)?;
         if !view.info.has_verb("watch") || !request.subresource.is_empty() {
-            return Err(Status::method_not_allowed(view.group(), view.plural(), "watch"));
+            return Err(no_such_method());
         }
         let call = Call {
             core: &self.core,
@@ -238,11 +243,7 @@ async fn dispatch(call: &mut Call<'_>) -> Result<Response, Status> {
         return crate::subresource::dispatch(call).await;
     }
     if !info.has_verb(request.verb.as_str()) {
-        return Err(Status::method_not_allowed(
-            info.group,
-            info.plural,
-            request.verb.as_str(),
-        ));
+        return Err(no_such_method());
     }
     match request.verb {
         Verb::Get => registry::read::get(call).await,
@@ -303,14 +304,26 @@ impl Core {
 
     pub(crate) fn view(&self, request: &Request) -> Result<&Arc<View>, Status> {
         let view = self.kinds.view(&request.resource).ok_or_else(no_such_resource)?;
-        let anywhere = request.name.is_empty() && request.verb != Verb::Create
-            || matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let placed = if view.info.namespaced {
-            !request.namespace.is_empty() || anywhere
-        } else {
-            request.namespace.is_empty()
+        let (namespaced, placed) = (view.info.namespaced, !request.namespace.is_empty());
+        let of_one = match request.verb {
+            Verb::List | Verb::Watch | Verb::DeleteCollection => false,
+            _ => !request.name.is_empty(),
         };
-        if placed { Ok(view) } else { Err(no_such_resource()) }
+        if placed && !namespaced || of_one && namespaced && !placed {
+            return Err(no_such_resource());
+        }
+        // Across namespaces there is only reading.
+        let has_method = match request.verb {
+            Verb::List | Verb::Watch => true,
+            Verb::Create => of_one != request.subresource.is_empty() && placed == namespaced,
+            Verb::DeleteCollection => placed == namespaced,
+            Verb::Get | Verb::Update | Verb::Patch | Verb::Delete => of_one,
+        };
+        if has_method {
+            Ok(view)
+        } else {
+            Err(no_such_method())
+        }
     }
 
     /// The storage kind of a built-in resource.
@@ -329,6 +342,15 @@ pub(crate) fn no_such_resource() -> Status {
     Status::new(
         cloudeck_machinery::Reason::NotFound,
         "the server could not find the requested resource",
+    )
+    .with_details("", "", "")
+}
+
+/// The 405 of a path that has the resource but not the verb.
+pub(crate) fn no_such_method() -> Status {
+    Status::new(
+        cloudeck_machinery::Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
     )
     .with_details("", "", "")
 }

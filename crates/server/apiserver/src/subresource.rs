@@ -22,11 +22,7 @@ pub(crate) async fn dispatch(call: &mut Call<'_>) -> Result<Response, Status> {
         .subresource(&request.subresource)
         .ok_or_else(crate::server::no_such_resource)?;
     if !sub.has_verb(request.verb.as_str()) {
-        return Err(Status::method_not_allowed(
-            info.group,
-            info.plural,
-            request.verb.as_str(),
-        ));
+        return Err(crate::server::no_such_method());
     }
     match (info.plural, request.subresource.as_str(), request.verb) {
         (_, "status" | "approval", Verb::Get) => registry::read::get(call).await,

@@ -60,8 +60,9 @@ impl Query {
         super::node_target::encode(&pairs)
     }
 
+    /// Whether a parameter is there and says neither `false` nor `0`, as upstream reads it.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("true" | "1" | ""))
+        self.get(name).is_some_and(is_true)
     }
 
     fn text(&self, name: &str) -> String {
@@ -91,19 +92,20 @@ impl Query {
             limit: self.number("limit")?,
             continue_token: self.text("continue"),
             timeout_seconds: self.number("timeoutSeconds")?,
-            allow_watch_bookmarks: self.flag("allowWatchBookmarks")
-                && self.get("allowWatchBookmarks").is_some(),
-            send_initial_events: self
-                .get("sendInitialEvents")
-                .map(|value| matches!(value, "true" | "1" | "")),
+            allow_watch_bookmarks: self.flag("allowWatchBookmarks"),
+            send_initial_events: self.get("sendInitialEvents").map(is_true),
             dry_run: dry_run.collect(),
             field_manager: self.text("fieldManager"),
             field_validation: self.text("fieldValidation"),
-            force: self.get("force").map(|value| matches!(value, "true" | "1" | "")),
+            force: self.get("force").map(is_true),
             grace_period_seconds: self.number("gracePeriodSeconds")?,
             propagation_policy: self.text("propagationPolicy"),
         })
     }
+}
+
+fn is_true(value: &str) -> bool {
+    value != "0" && !value.eq_ignore_ascii_case("false")
 }
 
 /// Percent-decoding; undecodable sequences stay as they are.
@@ -152,7 +154,7 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
         _ => return Ok(Target::Other),
     };
     let query = Query::parse(query);
-    let mut watch = query.get("watch").is_some() && query.flag("watch");
+    let mut watch = query.flag("watch");
     // The old form of a watch.
     if let ["watch", after @ ..] = rest
         && !after.is_empty()
@@ -163,6 +165,8 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
     let Some(place) = Place::read(rest) else {
         return Ok(Target::Other);
     };
+    check_segment(place.namespace)?;
+    check_segment(place.name)?;
     let mut params = query.params()?;
     let verb = verb(method, place.name, watch)?;
     let mut name = place.name.to_owned();
@@ -189,6 +193,20 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
         query,
         rest: place.rest.join("/"),
     })))
+}
+
+/// What can be no name because it would be another place in a path.
+fn check_segment(name: &str) -> Result<(), Status> {
+    let why = match name {
+        "." => "may not be '.'",
+        ".." => "may not be '..'",
+        _ if name.contains('/') => "may not contain '/'",
+        _ if name.contains('%') => "may not contain '%'",
+        _ => return Ok(()),
+    };
+    Err(Status::bad_request(format!(
+        "Name parameter invalid: {name:?}: {why}"
+    )))
 }
 
 #[derive(Debug, Default)]
@@ -330,6 +348,21 @@ mod tests {
         assert_eq!(Query::parse("a=x+y%2Bz&b").get("a"), Some("x y+z"));
         assert_eq!(decode("system%3Anode", false), "system:node");
         assert_eq!(decode("a+b%zz", false), "a+b%zz");
+    }
+
+    #[test]
+    fn a_flag_is_set_unless_it_says_no() {
+        let flag = |query: &str| Query::parse(query).flag("watch");
+        assert!(flag("watch") && flag("watch=") && flag("watch=true") && flag("watch=yes"));
+        assert!(!flag("") && !flag("watch=0") && !flag("watch=False"));
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        for name in ["%2e%2e", "a%2Fb", "a%25b"] {
+            let path = format!("/api/v1/namespaces/n/configmaps/{name}");
+            assert_eq!(parse(&Method::GET, &path, "").unwrap_err().code, 400, "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Server-side apply.
 
-use cloudeck_client::{ContentType, Response};
-use cloudeck_machinery::{Cause, CauseType, GroupVersionKind, Status, Value};
+use cloudeck_client::Response;
+use cloudeck_machinery::{GroupVersionKind, Status, Value};
 use cloudeck_patch::apply::{ApplyInput, apply_patch, keep_times_of_no_change};
 
 use super::decode::{self, Expected};
@@ -9,7 +9,6 @@ use super::update::{self, Change};
 use super::{Call, meta, ownership};
 
 pub(crate) async fn apply(call: &mut Call<'_>) -> Result<Response, Status> {
-    check_options(call)?;
     let view = call.view;
     let expected = Expected {
         api_version: &view.api_version,
@@ -23,19 +22,6 @@ pub(crate) async fn apply(call: &mut Call<'_>) -> Result<Response, Status> {
     let unknown = decode::complaints(&tree, expected, &duplicates);
     decode::report(call, expected, unknown)?;
     update::run(call, &Apply { tree, kind }).await
-}
-
-fn check_options(call: &Call<'_>) -> Result<(), Status> {
-    debug_assert_eq!(call.request.body.content_type, ContentType::ApplyPatch);
-    if call.request.params.field_manager.is_empty() {
-        let cause = Cause {
-            cause: CauseType::Required,
-            message: "Required value: is required for apply patch".into(),
-            field: "fieldManager".into(),
-        };
-        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
-    }
-    Ok(())
 }
 
 struct Apply {

@@ -2,7 +2,7 @@
 
 use cloudeck_client::{Body, ContentType};
 use cloudeck_machinery::object::split_api_version;
-use cloudeck_machinery::{Cause, CauseType, Reason, Status, Value, json, yaml};
+use cloudeck_machinery::{Reason, Status, Value, json, yaml};
 use cloudeck_schema::TypeRef;
 
 use super::Call;
@@ -74,21 +74,11 @@ pub(crate) fn report(
             expected,
             &format!("strict decoding error: {}", complaints.join(", ")),
         )),
-        "" | "Warn" | "Strict" => {
+        _ => {
             for complaint in complaints {
                 call.warn(complaint);
             }
             Ok(())
-        }
-        other => {
-            let message =
-                format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
-            let cause = Cause {
-                cause: CauseType::NotSupported,
-                message,
-                field: "fieldValidation".into(),
-            };
-            Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
         }
     }
 }

@@ -9,7 +9,7 @@ use cloudeck_machinery::{Cause, CauseType, Object, Status, Value, json, value};
 
 use super::commit::{self, Expect, Refusal};
 use super::decode::{self, Expected};
-use super::{Call, admit, facts, list, meta};
+use super::{Call, admit, facts, list, meta, options};
 use crate::alloc;
 use crate::clock;
 use crate::kinds::Kind;
@@ -25,6 +25,9 @@ pub(crate) struct DeleteOptions {
     propagation: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    dry_run: Vec<String>,
+    /// Both the old and the new way of saying what becomes of dependents.
+    is_ambiguous: bool,
 }
 
 /// What a deletion comes to.
@@ -100,6 +103,7 @@ async fn attempt(
     let kind = Arc::clone(call.kind());
     let old = current.tree();
     let mut new = old.clone();
+    let dry_run = options.is_dry_run() || call.is_dry_run();
     admit::mutate(call, Operation::Delete, &mut Value::Null, Some(&old)).await?;
     admit::validate(call, Operation::Delete, &mut Value::Null, Some(&old))?;
     options.set_finalizers(&kind, &mut new);
@@ -109,7 +113,7 @@ async fn attempt(
         new.set_at(&["status", "phase"], "Terminating");
     }
     if is_finished(&kind, &new) {
-        if call.is_dry_run() {
+        if dry_run {
             return Ok(Outcome::Deleted(Arc::clone(current)));
         }
         let base = alloc::release(call.core, &kind, &old);
@@ -121,7 +125,7 @@ async fn attempt(
     if new == old {
         return Ok(Outcome::Marked(Arc::clone(current)));
     }
-    if call.is_dry_run() {
+    if dry_run {
         return Ok(Outcome::Marked(commit::pretend(
             &kind,
             &mut new,
@@ -222,6 +226,7 @@ impl DeleteOptions {
             let options = Self {
                 grace_seconds: params.grace_period_seconds,
                 propagation,
+                dry_run: params.dry_run.clone(),
                 ..Self::default()
             };
             return options.checked();
@@ -254,29 +259,45 @@ impl DeleteOptions {
         let text = |path: &[&str]| tree.str_at(path).map(str::to_owned);
         let orphan = tree.bool_at(&["orphanDependents"]);
         let legacy = orphan.map(|orphan| if orphan { "Orphan" } else { "Background" }.to_owned());
+        let policy = text(&["propagationPolicy"]);
+        let dry_run = tree.items_at(&["dryRun"]).iter().filter_map(Value::as_str);
         Self {
             grace_seconds: tree.int_at(&["gracePeriodSeconds"]),
-            propagation: text(&["propagationPolicy"]).or(legacy),
             uid: text(&["preconditions", "uid"]),
             resource_version: text(&["preconditions", "resourceVersion"]),
+            dry_run: dry_run.map(str::to_owned).collect(),
+            is_ambiguous: policy.is_some() && legacy.is_some(),
+            propagation: policy.or(legacy),
         }
     }
 
+    /// Whether nothing is to be written.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        !self.dry_run.is_empty()
+    }
+
     fn checked(self) -> Result<Self, Status> {
-        match self.propagation.as_deref() {
-            None | Some("Orphan" | "Background" | "Foreground") => Ok(self),
-            Some(other) => {
-                let message = format!(
-                    "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-                );
-                let cause = Cause {
-                    cause: CauseType::NotSupported,
-                    message,
-                    field: "propagationPolicy".into(),
-                };
-                Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]))
-            }
+        let mut causes = Vec::new();
+        let policy = self.propagation.as_deref();
+        if self.is_ambiguous {
+            let policy = policy.unwrap_or_default();
+            causes.push(Cause {
+                cause: CauseType::Invalid,
+                message: format!(
+                    "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+                ),
+                field: "propagationPolicy".into(),
+            });
         }
+        if let Some(other) =
+            policy.filter(|policy| !matches!(*policy, "Orphan" | "Background" | "Foreground"))
+        {
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            causes.push(options::not_supported("propagationPolicy", &other.into(), &known));
+        }
+        causes.extend(options::dry_run(&self.dry_run));
+        options::refuse("DeleteOptions", causes)?;
+        Ok(self)
     }
 
     fn check_preconditions(&self, call: &Call<'_>, current: &Object) -> Result<(), Status> {

@@ -57,6 +57,7 @@ const CONDITIONAL_UPDATE: &[(&str, &str)] = &[
 
 /// Kinds whose deletion answers with the object instead of a `Status`.
 const RETURN_DELETED: &[(&str, &str)] = &[
+    ("", "namespaces"),
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
     ("", "pods"),
@@ -64,10 +65,15 @@ const RETURN_DELETED: &[(&str, &str)] = &[
     ("", "resourcequotas"),
     ("", "serviceaccounts"),
     ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
     ("storage.k8s.io", "csidrivers"),
     ("storage.k8s.io", "csinodes"),
     ("storage.k8s.io", "storageclasses"),
     ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
 ];
 
 fn among(list: &[(&str, &str)], kind: &Kind) -> bool {

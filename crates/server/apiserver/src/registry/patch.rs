@@ -13,7 +13,7 @@ pub(crate) async fn patch(call: &mut Call<'_>) -> Result<Response, Status> {
     if body.content_type == ContentType::ApplyPatch {
         return super::apply::apply(call).await;
     }
-    let patch = Patch::read(call, &body)?;
+    let patch = Patch::read(&body)?;
     update::run(call, &patch).await
 }
 
@@ -25,17 +25,12 @@ pub(crate) struct Patch {
 }
 
 impl Patch {
-    pub(crate) fn read(call: &Call<'_>, body: &Body) -> Result<Self, Status> {
+    pub(crate) fn read(body: &Body) -> Result<Self, Status> {
         if !matches!(
             body.content_type,
             ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch
         ) {
             return Err(unsupported(body.content_type));
-        }
-        if call.request.params.force.is_some() {
-            return Err(Status::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-            ));
         }
         let mut duplicates = Vec::new();
         let tree = decode::parse_json(&body.bytes, &mut duplicates)

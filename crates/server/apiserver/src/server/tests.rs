@@ -14,6 +14,8 @@ use futures_util::StreamExt as _;
 use super::Server;
 use crate::config::Config;
 
+mod refusals;
+
 pub(crate) async fn server() -> Server {
     server_with(MemoryOptions::default()).await
 }

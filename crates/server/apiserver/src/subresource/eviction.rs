@@ -20,7 +20,7 @@ pub(super) async fn evict(call: &mut Call<'_>) -> Result<Response, Status> {
         tree.str_at(&["status", "phase"]),
         Some("Succeeded" | "Failed" | "Pending")
     ) || tree.at(&["metadata", "deletionTimestamp"]).is_some();
-    if !free {
+    if !free && !options.is_dry_run() && !call.is_dry_run() {
         spend_budget(call, &pod).await?;
     }
     let mut plain = call.request.clone();

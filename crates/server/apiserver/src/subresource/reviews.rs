@@ -10,7 +10,7 @@ use cloudeck_schema::ResourceInfo;
 
 use super::{reply, unserved};
 use crate::registry::decode::{self, Expected};
-use crate::server::{Core, no_such_resource};
+use crate::server::{Core, no_such_method, no_such_resource};
 
 /// Answers a request for a kind that is never stored.
 pub(crate) fn answer(
@@ -20,11 +20,7 @@ pub(crate) fn answer(
     info: &'static ResourceInfo,
 ) -> Result<Response, Status> {
     if !info.has_verb(request.verb.as_str()) {
-        return Err(Status::method_not_allowed(
-            info.group,
-            info.plural,
-            request.verb.as_str(),
-        ));
+        return Err(no_such_method());
     }
     if request.verb != Verb::Create || !request.subresource.is_empty() {
         return Err(no_such_resource());

@@ -9,7 +9,7 @@ use super::{body, reply};
 use crate::registry::decode::{self, Expected};
 use crate::registry::patch::Patch;
 use crate::registry::update::{self, Change};
-use crate::registry::{Call, read};
+use crate::registry::{Call, meta, read};
 
 const API_VERSION: &str = "autoscaling/v1";
 
@@ -19,7 +19,9 @@ pub(super) async fn answer(call: &mut Call<'_>) -> Result<Response, Status> {
     match call.request.verb {
         Verb::Get => read::at_least(call.core, &call.request.params.resource_version).await?,
         Verb::Update => {
-            let (scale, _) = body(call, API_VERSION, "Scale")?;
+            let (mut scale, _) = body(call, API_VERSION, "Scale")?;
+            update::match_name(call, &mut scale)?;
+            meta::match_namespace(call, &mut scale)?;
             update::run(
                 call,
                 &Rescale {
@@ -30,7 +32,7 @@ pub(super) async fn answer(call: &mut Call<'_>) -> Result<Response, Status> {
             .await?;
         }
         Verb::Patch => {
-            let patch = Patch::read(call, &call.request.body)?;
+            let patch = Patch::read(&call.request.body)?;
             update::run(
                 call,
                 &Rescale {

@@ -1,0 +1,91 @@
+//! What the server refuses, or does not do, whatever the kind.
+
+use cloudeck_client::{Body, Params, Request, Verb};
+use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, json, value};
+
+use super::{admin, config_map, config_maps};
+
+#[tokio::test]
+async fn a_dry_deletion_deletes_nothing_wherever_it_says_so() {
+    let client = admin().await;
+    let maps = config_maps();
+    client
+        .create(&maps, "default", &config_map("a", "1"))
+        .await
+        .unwrap();
+    let dry = value!({"dryRun": ["All"], "propagationPolicy": "Background"});
+    client.delete(&maps, "default", "a", &dry).await.unwrap();
+    let params = Params {
+        dry_run: vec!["All".into()],
+        ..Params::default()
+    };
+    let deletion = Request::delete(&maps, "default", "a", Body::empty());
+    client.send(deletion.with_params(params)).await.unwrap();
+    client
+        .get(&maps, "default", "a")
+        .await
+        .expect("it is still there");
+}
+
+#[tokio::test]
+async fn options_of_a_deletion_that_contradict_themselves_are_refused() {
+    let client = admin().await;
+    let delete = async |options: Value| -> Status {
+        client
+            .delete(&config_maps(), "default", "a", &options)
+            .await
+            .unwrap_err()
+    };
+    let both = delete(value!({"orphanDependents": true, "propagationPolicy": "Orphan"})).await;
+    let words = "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"Orphan\": orphanDependents and deletionPropagation cannot be both set";
+    assert_eq!((both.code, both.message.as_str()), (422, words));
+    let unknown = delete(value!({"propagationPolicy": "Never", "dryRun": ["Some"]})).await;
+    let words = "DeleteOptions.meta.k8s.io \"\" is invalid: [propagationPolicy: Unsupported value: \"Never\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\", dryRun: Unsupported value: [\"Some\"]: supported values: \"All\"]";
+    assert_eq!(unknown.message, words);
+}
+
+#[tokio::test]
+async fn across_namespaces_there_is_only_reading() {
+    let client = admin().await;
+    let services = GroupVersionResource::new("", "v1", "services");
+    let all = client
+        .send(Request::new(Verb::DeleteCollection, &services, "", ""))
+        .await
+        .unwrap_err();
+    let words = "the server does not allow this method on the requested resource";
+    assert_eq!(
+        (all.reason, all.message.as_str()),
+        (Reason::MethodNotAllowed, words)
+    );
+    client
+        .get(&services, "default", "kubernetes")
+        .await
+        .expect("nothing was deleted");
+    let body = Body::json(json::to_vec(&config_map("a", "1")));
+    let nowhere = client
+        .send(Request::create(&config_maps(), "", body))
+        .await
+        .unwrap_err();
+    assert_eq!(nowhere.code, 405);
+}
+
+#[tokio::test]
+async fn a_scale_belongs_to_the_object_in_its_path() {
+    let client = admin().await;
+    let sets = GroupVersionResource::new("apps", "v1", "replicasets");
+    let set = value!({"metadata": {"name": "a"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    }});
+    client.create(&sets, "default", &set).await.unwrap();
+    let scale = value!({"metadata": {"name": "b"}, "spec": {"replicas": 3}});
+    let body = Body::json(json::to_vec(&scale));
+    let refused = client
+        .send(Request::update(&sets, "default", "a", "scale", body))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.message,
+        "the name of the object (b) does not match the name on the URL (a)"
+    );
+}
