@@ -55,13 +55,14 @@ fn count(namespace: &NetNamespace) -> usize {
 }
 
 fn check(connections: Connections, left: usize) {
-    let namespace = tracking(&[1001, 1002]);
-    assert_eq!(count(&namespace), 2);
-    ConntrackSocket::open_in(&namespace)
-        .unwrap()
-        .forget(&[connections])
-        .unwrap();
-    assert_eq!(count(&namespace), left, "{connections:?}");
+    for by_filter in [true, false] {
+        let namespace = tracking(&[1001, 1002]);
+        assert_eq!(count(&namespace), 2);
+        let mut socket = ConntrackSocket::open_in(&namespace).unwrap();
+        socket.by_filter = by_filter;
+        socket.forget(&[connections]).unwrap();
+        assert_eq!(count(&namespace), left, "{connections:?}, by filter: {by_filter}");
+    }
 }
 
 #[test]
@@ -124,11 +125,13 @@ fn connections_are_listed_by_protocol() {
     let mut socket = ConntrackSocket::open_in(&namespace).unwrap();
     let mut listed = socket.list(UDP).unwrap();
     listed.sort_by_key(|tracked| tracked.destination);
-    let to = |port| Tracked {
-        protocol: UDP,
-        destination: (HERE, port),
-        answered_by: (HERE, port),
-    };
-    assert_eq!(listed, [to(1001), to(1002)]);
+    let to = |port| ((HERE, port), (HERE, port));
+    let found: Vec<_> = listed.iter().map(|t| (t.destination, t.answered_by)).collect();
+    assert_eq!(found, [to(1001), to(1002)]);
+    assert!(
+        listed
+            .iter()
+            .all(|t| t.protocol == UDP && t.source.0 == HERE && t.source.1 != 0)
+    );
     assert!(socket.list(6).unwrap().is_empty());
 }

@@ -281,6 +281,7 @@ fn datagram_connections_of_an_earlier_life_are_sorted_out() {
         model
             .stale_among(&[Tracked {
                 protocol: 17,
+                source: (Ipv4Addr::new(10, 244, 0, 9), 40_000),
                 destination,
                 answered_by,
             }])
