@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloudeck_net::netlink::Requests;
-use cloudeck_net::nftables::{BaseChain, Batch, ChainKind, Hook, NftSocket, Rule, Verdict};
+use cloudeck_net::nftables::{BaseChain, Batch, Chain, ChainKind, Hook, NftSocket, Rule, Verdict};
 use cloudeck_net::route::{LOOPBACK_INDEX, LinkChange, Route, RouteSpec, RouteTarget};
 use cloudeck_net::{Ipv4Cidr, NamespaceError, NetNamespace, NetlinkError, RouteSocket};
 use rustix::io::Errno;
@@ -22,6 +22,8 @@ const LONELY_NODE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Routes of ours are marked with this number (`ip route` shows `proto 202`).
 pub(crate) const ROUTE_PROTOCOL: u8 = 202;
 pub(crate) const IP_FORWARD: &str = "net/ipv4/ip_forward";
+/// An empty chain of this name in an instance's table says that the host did not forward before.
+const FORWARDING_MARK: &str = "forwarding-was-off";
 const SOURCE_TRANSLATION: i32 = 100;
 const BEFORE_TRACKING: i32 = -300;
 const MTU_WITHOUT_UPLINK: u32 = 1500;
@@ -138,8 +140,10 @@ pub(crate) fn prepare(
     // Of link scope, so that the kernel never chooses it as a source.
     add_loopback_address(&mut socket, GATEWAY, libc::RT_SCOPE_LINK)?;
     route_services(&mut socket, &mut record, config)?;
-    enable_forwarding(place, &mut record, &config.state_dir)?;
+    note_forwarding(place, &mut record, config, names)?;
+    // The table tells other instances what the record tells us: it comes before the change.
     install_table(place, config, names)?;
+    place.write_sysctl(IP_FORWARD, "1")?;
     Ok(uplink.map_or(MTU_WITHOUT_UPLINK, |uplink| uplink.link.mtu_bytes))
 }
 
@@ -190,14 +194,28 @@ pub(crate) fn service_route(range: Ipv4Cidr, source: Option<Ipv4Addr>) -> RouteS
     }
 }
 
-fn enable_forwarding(place: &Place, record: &mut Record, state_dir: &Path) -> Result<(), NetworkStartError> {
-    let before = place.read_sysctl(IP_FORWARD)?;
-    if before == "1" {
+/// Notes that the host did not forward before the first instance came. The last one to go must know, whichever that is:
+/// so each marks its table, and a later one takes the mark over.
+fn note_forwarding(
+    place: &Place,
+    record: &mut Record,
+    config: &NetworkConfig,
+    names: &InstanceNames,
+) -> Result<(), NetworkStartError> {
+    if record.sysctls.contains_key(IP_FORWARD) {
         return Ok(());
     }
-    record.sysctls.entry(IP_FORWARD.to_owned()).or_insert(before);
-    record.save(state_dir)?;
-    place.write_sysctl(IP_FORWARD, "1")
+    if place.read_sysctl(IP_FORWARD)? == "1" {
+        let chains = place.nft_socket().and_then(|mut nft| nft.chains());
+        let chains = chains.map_err(netlink("list chains"))?;
+        let is_mark =
+            |chain: &Chain| chain.name == FORWARDING_MARK && names.is_foreign_pod_table(&chain.table);
+        if !chains.iter().any(is_mark) {
+            return Ok(());
+        }
+    }
+    record.sysctls.insert(IP_FORWARD.to_owned(), "0".to_owned());
+    Ok(record.save(&config.state_dir)?)
 }
 
 /// What pods send out of the cluster has the host's address, or nobody could answer. And nobody but this host itself
@@ -244,6 +262,9 @@ pub(crate) fn install_table(
             "loopback-guard",
             &foreign().if_source_in(loopback).verdict(&drop),
         );
+    if Record::load(&config.state_dir)?.sysctls.contains_key(IP_FORWARD) {
+        batch.add_chain(&table, FORWARDING_MARK, None);
+    }
     let commit = || place.nft_socket()?.commit(batch);
     commit().map_err(netlink("install the pods' table"))
 }

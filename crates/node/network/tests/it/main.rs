@@ -295,8 +295,8 @@ async fn purge_finds_what_is_ours_without_the_record() {
     );
 }
 
-#[tokio::test]
-async fn the_last_of_two_instances_puts_the_shared_settings_back() {
+/// Two instances on one host, purged in the order given: only the last purge puts the settings back.
+async fn check_shared_settings(first_to_go: &str, last_to_go: &str) {
     let lab = Lab::new("one");
     let _one = lab.start_network().await;
     let state = tempfile::tempdir().unwrap();
@@ -309,14 +309,30 @@ async fn the_last_of_two_instances_puts_the_shared_settings_back() {
         ..lab.config.clone()
     };
     PodNetwork::start(two).await.unwrap();
-    purge("two", state.path().to_owned(), lab.config.namespace.clone())
-        .await
-        .unwrap();
+    let go = async |name: &str| {
+        let own = if name == "two" {
+            state.path()
+        } else {
+            &lab.config.state_dir
+        };
+        purge(name, own.to_owned(), lab.config.namespace.clone())
+            .await
+            .unwrap();
+    };
+    go(first_to_go).await;
     assert_eq!(forwarding(&lab.node), "1");
-    purge("one", lab.config.state_dir.clone(), lab.config.namespace.clone())
-        .await
-        .unwrap();
+    go(last_to_go).await;
     assert_eq!(forwarding(&lab.node), "0");
+}
+
+#[tokio::test]
+async fn the_last_of_two_instances_puts_the_shared_settings_back() {
+    check_shared_settings("two", "one").await;
+}
+
+#[tokio::test]
+async fn the_later_instance_knows_what_the_earlier_one_found() {
+    check_shared_settings("one", "two").await;
 }
 
 #[tokio::test]
