@@ -28,6 +28,8 @@ pub(crate) enum EnvError {
         namespace: String,
         name: String,
     },
+    #[error("environment variable {0}: fileKeyRef is not supported")]
+    FileKeys(String),
 }
 
 /// An ordered set of variables: a later one of the same name takes the earlier one's place.
@@ -189,6 +191,9 @@ async fn value_of(
             namespace,
             &reference.name,
         );
+    }
+    if from.file_key_ref.is_some() {
+        return Err(EnvError::FileKeys(variable.name.clone()));
     }
     Ok(None)
 }

@@ -5,23 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use crate::pod::convert::hostname;
+use crate::pod::names::PodNames;
 
 /// `/etc/hosts` of a pod with a network of its own.
-pub(crate) fn hosts(pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>, cluster_domain: &str) -> String {
+pub(crate) fn hosts(names: &PodNames, spec: &PodSpec, pod_ip: Option<IpAddr>) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
-    let name = hostname(pod, spec);
     if let Some(ip) = pod_ip {
-        let names = match spec.subdomain.as_deref().filter(|s| !s.is_empty()) {
-            Some(subdomain) => {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                format!("{name}.{subdomain}.{namespace}.svc.{cluster_domain}\t{name}")
-            }
-            None => name,
-        };
-        writeln!(text, "{ip}\t{names}").expect("writing to a string cannot fail");
+        writeln!(text, "{ip}\t{}", names.in_hosts()).expect("writing to a string cannot fail");
     }
     text + &host_aliases(spec)
 }
@@ -170,7 +162,8 @@ mod tests {
             ip: "1.2.3.4".into(),
             hostnames: Some(vec!["a".into(), "b".into()]),
         }]);
-        let text = hosts(&pod(), &spec, Some("10.0.0.7".parse().unwrap()), "cluster.local");
+        let names = PodNames::of(&pod(), &spec, "cluster.local");
+        let text = hosts(&names, &spec, Some("10.0.0.7".parse().unwrap()));
         assert!(
             text.contains("10.0.0.7\tp.sub.n.svc.cluster.local\tp\n"),
             "{text}"

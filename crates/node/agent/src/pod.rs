@@ -8,6 +8,7 @@ pub mod amounts;
 pub mod convert;
 pub mod decide;
 pub mod memo;
+pub mod names;
 pub mod operations;
 pub mod report;
 mod reporter;

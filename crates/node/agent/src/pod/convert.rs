@@ -133,8 +133,8 @@ pub fn pod_labels(pod: &Pod) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// What the sandbox shall be.
-pub fn sandbox_config(pod: &Pod, spec: &PodSpec) -> SandboxConfig {
+/// What the sandbox shall be; `hostname` is not used with the host's network.
+pub fn sandbox_config(pod: &Pod, spec: &PodSpec, hostname: String) -> SandboxConfig {
     let host_network = spec.host_network == Some(true);
     let pid = match (spec.host_pid, spec.share_process_namespace) {
         (Some(true), _) => PidMode::Host,
@@ -149,7 +149,7 @@ pub fn sandbox_config(pod: &Pod, spec: &PodSpec) -> SandboxConfig {
     let sysctls = spec.security_context.as_ref().and_then(|s| s.sysctls.as_ref());
     SandboxConfig {
         labels: pod_labels(pod),
-        hostname: (!host_network).then(|| hostname(pod, spec)),
+        hostname: (!host_network).then_some(hostname),
         namespaces: Namespaces {
             network,
             pid,
@@ -164,17 +164,6 @@ pub fn sandbox_config(pod: &Pod, spec: &PodSpec) -> SandboxConfig {
         resources: pod_resources(pod, spec),
         ..SandboxConfig::default()
     }
-}
-
-/// `spec.hostname`, else the pod's name cut to 63 characters.
-pub fn hostname(pod: &Pod, spec: &PodSpec) -> String {
-    let name = spec.hostname.as_deref().filter(|h| !h.is_empty());
-    let name = name.unwrap_or_else(|| pod.metadata.name.as_deref().unwrap_or_default());
-    name.chars()
-        .take(63)
-        .collect::<String>()
-        .trim_end_matches(['-', '.'])
-        .to_owned()
 }
 
 /// The pod cgroup's share and limits.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::convert::{self, label};
 use super::decide::StopReason;
+use super::names::PodNames;
 use super::report::Report;
 use super::worker::{field_path, pod_reference};
 use crate::node::Node;
@@ -121,10 +122,12 @@ impl Operations {
         if spec.host_network != Some(true) && !host_ports.is_empty() {
             return Err("hostPort is not supported; use a NodePort Service or hostNetwork".to_owned());
         }
+        let names = PodNames::of(pod, spec, &self.node.config.cluster_domain);
+        let hostname = names.of_kernel(spec).map_err(|e| e.to_string())?;
         let status = self
             .node
             .runtime
-            .run_pod_sandbox(convert::sandbox_config(pod, spec))
+            .run_pod_sandbox(convert::sandbox_config(pod, spec, hostname))
             .await
             .map_err(|e| chain(&e))?;
         let Some(netns) = &status.netns else {

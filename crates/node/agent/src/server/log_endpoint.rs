@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cloudeck_machinery::ObjectKey;
-use cloudeck_runtime::{ContainerState, ContainerStatus};
+use cloudeck_machinery::{ObjectKey, Value};
+use cloudeck_runtime::{ContainerId, ContainerState, ContainerStatus};
 use futures_util::{StreamExt, stream};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -15,6 +15,7 @@ use super::{Body, text};
 use crate::logs::{LogOptions, LogStream, Stream};
 use crate::node::Node;
 use crate::pod::convert::label;
+use crate::pod::status::CONTAINER_ID_SCHEME;
 
 pub(super) async fn serve(
     node: &Arc<Node>,
@@ -87,7 +88,9 @@ fn options(node: &Node, query: &Query) -> Result<LogOptions, String> {
     })
 }
 
-/// The attempt whose log is asked for.
+/// The attempt whose log is asked for: the newest that has run, or the one that the pod's status calls the last.
+///
+/// Source: `pkg/kubelet/kubelet_pods.go` (`validateContainerLogStatus`).
 fn attempt(
     node: &Node,
     namespace: &str,
@@ -100,28 +103,50 @@ fn attempt(
         .pods
         .get(&key)
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod \"{pod}\" does not exist")))?;
-    let containers = node.runtime.containers();
-    let mut attempts: Vec<ContainerStatus> = containers
-        .into_iter()
-        .filter(|c| {
-            c.config
-                .labels
-                .get(label::POD_UID)
-                .is_some_and(|uid| *uid == *object.uid)
-                && c.config.name == container
-        })
-        .collect();
-    attempts.sort_by_key(|c| c.config.attempt);
-    let current = attempts.pop();
-    let found = if previous { attempts.pop() } else { current };
+    let tree = object.tree();
+    let known = ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .flat_map(|list| tree.items_at(&["status", list]))
+        .find(|status| status.str_at(&["name"]) == Some(container));
+    let found = if previous {
+        let id = known.and_then(|status| status.str_at(&["lastState", "terminated", "containerID"]));
+        let id = id.and_then(|id| ContainerId::parse(id.strip_prefix(CONTAINER_ID_SCHEME)?));
+        id.and_then(|id| node.runtime.container_status(&id).ok())
+    } else {
+        let containers = node.runtime.containers().into_iter();
+        containers
+            .filter(|c| {
+                let uid = c.config.labels.get(label::POD_UID);
+                uid.is_some_and(|uid| *uid == *object.uid)
+                    && c.config.name == container
+                    && c.state != ContainerState::Created
+            })
+            .max_by_key(|c| c.config.attempt)
+    };
     found.ok_or_else(|| {
         let why = if previous {
             format!("previous terminated container \"{container}\" in pod \"{pod}\" not found")
         } else {
-            format!("container \"{container}\" in pod \"{pod}\" is waiting to start: ContainerCreating")
+            format!("container \"{container}\" in pod \"{pod}\" {}", no_log(known))
         };
         (StatusCode::BAD_REQUEST, why)
     })
+}
+
+/// Why a container has no log.
+fn no_log(status: Option<&Value>) -> String {
+    let Some(status) = status else {
+        return "is not available".to_owned();
+    };
+    if status.str_at(&["state", "terminated", "reason"]).is_some() {
+        return "is terminated".to_owned();
+    }
+    match status.str_at(&["state", "waiting", "reason"]) {
+        Some("ErrImagePull") => "is waiting to start: image can't be pulled".to_owned(),
+        Some("ImagePullBackOff") => "is waiting to start: trying and failing to pull image".to_owned(),
+        Some(reason) => format!("is waiting to start: {reason}"),
+        None => "is waiting to start - no logs yet".to_owned(),
+    }
 }
 
 /// Turns `end` true when the container has ended.
@@ -147,4 +172,24 @@ fn tell_end(node: &Arc<Node>, found: &ContainerStatus, end: watch::Sender<bool>)
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudeck_machinery::value;
+
+    use super::*;
+
+    #[test]
+    fn a_container_without_a_log_says_why_in_upstreams_words() {
+        let waiting = |reason: &str| no_log(Some(&value!({"state": {"waiting": {"reason": (reason)}}})));
+        assert_eq!(
+            waiting("ImagePullBackOff"),
+            "is waiting to start: trying and failing to pull image"
+        );
+        assert_eq!(waiting("PodInitializing"), "is waiting to start: PodInitializing");
+        let ended = value!({"state": {"terminated": {"reason": "ContainerStatusUnknown"}}});
+        assert_eq!(no_log(Some(&ended)), "is terminated");
+        assert_eq!(no_log(None), "is not available");
+    }
 }

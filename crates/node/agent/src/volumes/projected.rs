@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{
     Pod, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
 };
 
-use super::payload::{DEFAULT_MODE, Payload, add_config_map, add_secret};
+use super::payload::{DEFAULT_MODE, File, Payload, add_config_map, add_secret};
 use super::{SetUpError, downward};
 use crate::node::Node;
+use crate::pod::decide::all_containers;
 
 /// Upstream's default life of a projected token.
 const DEFAULT_EXPIRATION_SECONDS: i64 = 3600;
@@ -69,7 +70,9 @@ async fn add(
     }
     if let Some(source) = &projection.service_account_token {
         let token = node.tokens.get(node, pod, source).await?;
-        payload.add(&source.path, token.into_bytes(), token_mode(pod, mode));
+        payload
+            .files
+            .insert(source.path.clone(), token_file(pod, token, mode));
     }
     if projection.cluster_trust_bundle.is_some() {
         return Err(SetUpError::Unsupported {
@@ -79,16 +82,34 @@ async fn add(
     Ok(())
 }
 
-/// A token is for its pod's user alone: readable by the group only where the pod has one, by all where users differ.
+/// A token's file: for the pod's one user alone where all its containers have the same, or for the pod's group (whose
+/// right to read comes with the volume); else of the given mode.
 ///
-/// Source: `pkg/volume/projected`: 0600 with one user for all containers, 0640 with fsGroup, else the given mode.
-fn token_mode(pod: &Pod, mode: i32) -> i32 {
+/// Source: `pkg/volume/projected`, `pkg/volume/util` (`FsUserFrom`).
+fn token_file(pod: &Pod, token: String, mode: i32) -> File {
+    let owner = only_user(pod);
     let shared = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-    if shared.and_then(|s| s.fs_group).is_some() {
-        0o640
-    } else {
-        mode
+    let has_group = shared.and_then(|s| s.fs_group).is_some();
+    let mode = if owner.is_some() || has_group { 0o600 } else { mode };
+    File {
+        content: token.into_bytes(),
+        mode: mode as u32 & 0o777,
+        owner,
     }
+}
+
+/// The user that all containers of the pod run as, if the pod says so.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let shared = spec.security_context.as_ref().and_then(|s| s.run_as_user);
+    let mut users = all_containers(spec).map(|container| {
+        let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
+        own.or(shared)
+    });
+    let first = users.next()??;
+    users
+        .all(|user| user == Some(first))
+        .then(|| u32::try_from(first).ok())?
 }
 
 /// Asks the API for a token bound to the pod.
@@ -132,4 +153,38 @@ pub(crate) async fn request_token(
     let tree = json::parse(&bytes).map_err(|e| SetUpError::Api(Status::internal(e)))?;
     let token = tree.str_at(&["status", "token"]).unwrap_or_default().to_owned();
     Ok((token, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(spec: serde_json::Value) -> (u32, Option<u32>) {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+        let file = token_file(&pod, "t".into(), 0o644);
+        (file.mode, file.owner)
+    }
+
+    #[test]
+    fn a_token_is_its_users_alone_where_there_is_one_user() {
+        let containers = |users: &[Option<i64>]| -> serde_json::Value {
+            let with = |user: &Option<i64>| match user {
+                Some(user) => serde_json::json!({"name": "c", "securityContext": {"runAsUser": user}}),
+                None => serde_json::json!({"name": "c"}),
+            };
+            users.iter().map(with).collect()
+        };
+        let spec = |users: &[Option<i64>], shared: serde_json::Value| {
+            file(serde_json::json!({"containers": containers(users), "securityContext": shared}))
+        };
+        let none = serde_json::json!({});
+        assert_eq!(spec(&[None], none.clone()), (0o644, None));
+        assert_eq!(spec(&[Some(7), Some(7)], none.clone()), (0o600, Some(7)));
+        assert_eq!(spec(&[Some(7), Some(8)], none.clone()), (0o644, None));
+        assert_eq!(spec(&[Some(7), None], none), (0o644, None));
+        let shared = serde_json::json!({"runAsUser": 7});
+        assert_eq!(spec(&[Some(7), None], shared), (0o600, Some(7)));
+        let group = serde_json::json!({"fsGroup": 5});
+        assert_eq!(spec(&[None], group), (0o600, None));
+    }
 }

@@ -142,15 +142,3 @@ fn root_is_refused_where_it_must_not_be() {
     };
     assert!(check_non_root(&spec, &container, "1000", "p").is_err());
 }
-
-#[test]
-fn host_names_are_cut_to_what_the_kernel_and_dns_take() {
-    let mut pod = pod(container(&[], &[]));
-    pod.metadata.name = Some(format!("{}-x", "a".repeat(62)));
-    assert_eq!(hostname(&pod, &PodSpec::default()), "a".repeat(62));
-    let spec = PodSpec {
-        hostname: Some("h".into()),
-        ..PodSpec::default()
-    };
-    assert_eq!(hostname(&pod, &spec), "h");
-}

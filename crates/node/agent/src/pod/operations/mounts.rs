@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 use crate::env::expand;
 use crate::etc_files::{self, Resolver};
 use crate::node::Node;
+use crate::pod::names::PodNames;
 use crate::volumes;
 
 /// Why the mounts could not be made ready.
@@ -69,14 +70,15 @@ pub(super) fn prepare(
         write(&etc.join("resolv.conf"), &resolv_conf(node, pod, spec), 0o644)?,
         false,
     );
-    if spec.host_network != Some(true) {
-        let name = format!("{}\n", crate::pod::convert::hostname(pod, spec));
-        managed(
-            "/etc/hostname",
-            write(&etc.join("hostname"), &name, 0o644)?,
-            false,
-        );
-    }
+    managed(
+        "/etc/hostname",
+        write(
+            &etc.join("hostname"),
+            &format!("{}\n", host_name(node, pod, spec)),
+            0o644,
+        )?,
+        false,
+    );
     let message = dir
         .join("containers")
         .join(&container.name)
@@ -153,7 +155,19 @@ fn hosts(node: &Node, pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>) -> Stri
         let host = fs::read_to_string("/etc/hosts").unwrap_or_default();
         return etc_files::host_network_hosts(&host, spec);
     }
-    etc_files::hosts(pod, spec, pod_ip, &node.config.cluster_domain)
+    let names = PodNames::of(pod, spec, &node.config.cluster_domain);
+    etc_files::hosts(&names, spec, pod_ip)
+}
+
+/// The name that the container's processes see: the machine's in its network.
+fn host_name(node: &Node, pod: &Pod, spec: &PodSpec) -> String {
+    if spec.host_network == Some(true) {
+        let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        return own.trim().to_owned();
+    }
+    let names = PodNames::of(pod, spec, &node.config.cluster_domain);
+    // One that does not fit has kept the pod from having a sandbox.
+    names.of_kernel(spec).unwrap_or(names.host)
 }
 
 fn resolv_conf(node: &Node, pod: &Pod, spec: &PodSpec) -> String {

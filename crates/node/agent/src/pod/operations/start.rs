@@ -286,6 +286,29 @@ impl Start<'_> {
                 tracing::debug!(container = self.name, %error, "old log kept");
             }
         }
+        self.forget_empty_sandboxes().await;
+    }
+
+    /// A sandbox that was replaced goes with the last container of which something is still told.
+    async fn forget_empty_sandboxes(&self) {
+        let runtime = &self.node().runtime;
+        let mut old = runtime.sandboxes();
+        old.retain(|sandbox| {
+            let uid = sandbox.config.labels.get(label::POD_UID);
+            sandbox.id != self.sandbox && uid.is_some_and(|uid| uid == self.uid())
+        });
+        if old.is_empty() {
+            return;
+        }
+        let containers = runtime.containers();
+        for sandbox in old {
+            if containers.iter().any(|c| c.sandbox == sandbox.id) {
+                continue;
+            }
+            if let Err(error) = runtime.remove_pod_sandbox(&sandbox.id).await {
+                tracing::debug!(sandbox = %sandbox.id, error = chain(&error), "old sandbox kept");
+            }
+        }
     }
 
     fn uid(&self) -> &str {
