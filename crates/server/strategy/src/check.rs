@@ -132,6 +132,11 @@ impl Faults {
         }
     }
 
+    /// An error that does not show the value.
+    pub(crate) fn invalid_whole(&mut self, at: &At<'_>, detail: &str) {
+        self.push(CauseType::Invalid, at, "Invalid value", detail);
+    }
+
     pub(crate) fn forbidden(&mut self, at: &At<'_>, detail: &str) {
         self.push(CauseType::Forbidden, at, "Forbidden", detail);
     }
@@ -240,6 +245,11 @@ impl Faults {
 
 pub(crate) const NEGATIVE: &str = "must be greater than or equal to 0";
 pub(crate) const IMMUTABLE: &str = "field is immutable";
+
+/// The number member `key`, if there is one.
+pub(crate) fn given(value: &Value, key: &str) -> Option<i64> {
+    value.get(key).and_then(Value::as_int)
+}
 
 /// The text member `key`; empty when absent.
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {

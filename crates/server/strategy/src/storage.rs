@@ -1,17 +1,22 @@
 //! Volumes, claims and their classes.
 
 mod row;
+mod validate;
 
 use cloudeck_machinery::{Value, value};
 
 use crate::pod::defaults::claim_spec;
 use crate::{Strategy, fill};
 
+pub(crate) use validate::claim_spec as check_claim_spec;
+
 pub(crate) const PERSISTENT_VOLUME: Strategy = Strategy {
     default: volume_defaults,
     prepare_create: |volume| {
         volume.set_at(&["status"], value!({"phase": "Pending"}));
     },
+    validate_create: validate::volume,
+    validate_update: validate::volume_update,
     columns: row::VOLUME,
     row: row::volume,
     ..Strategy::GENERIC
@@ -29,6 +34,8 @@ pub(crate) const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     prepare_create: |claim| {
         claim.set_at(&["status"], value!({"phase": "Pending"}));
     },
+    validate_create: validate::claim,
+    validate_update: validate::claim_update,
     columns: row::CLAIM,
     row: row::claim,
     ..Strategy::GENERIC
@@ -39,6 +46,8 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
         fill::absent(class, "reclaimPolicy", || "Delete".into());
         fill::absent(class, "volumeBindingMode", || "Immediate".into());
     },
+    validate_create: validate::class,
+    validate_update: |new, _| validate::class(new),
     columns: row::CLASS,
     row: row::class,
     ..Strategy::GENERIC

@@ -23,9 +23,11 @@ use crate::check::{At, Faults, list, text};
 
 pub(crate) use probes::port as port_number_or_name;
 pub(crate) use resources::quantity;
-pub(crate) use scheduling::EFFECTS;
+pub(crate) use scheduling::{EFFECTS, node_selector};
 pub(super) use status::status_update;
 pub(super) use update::update;
+pub(crate) use update::{pretty, unified_diff};
+pub(crate) use volumes::{no_backsteps, one_source as volume_source};
 
 /// What the parts of a pod specification must know of the whole.
 pub(super) struct Context<'a> {

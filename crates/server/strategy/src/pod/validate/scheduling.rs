@@ -24,15 +24,7 @@ pub(super) fn affinity(spec: &Value, at: &At<'_>, faults: &mut Faults) {
 
 fn node_affinity(own: &Value, at: &At<'_>, faults: &mut Faults) {
     if let Some(selector) = present(own, REQUIRED) {
-        let at = at.field(REQUIRED);
-        let at = at.field("nodeSelectorTerms");
-        let terms = list(selector, "nodeSelectorTerms");
-        if terms.is_empty() {
-            faults.required(&at, "must have at least one node selector term");
-        }
-        for (i, term) in terms.iter().enumerate() {
-            node_term(term, true, &at.index(i), faults);
-        }
+        node_selector(selector, &at.field(REQUIRED), faults);
     }
     let at = at.field(PREFERRED);
     for (i, weighted) in list(own, PREFERRED).iter().enumerate() {
@@ -41,6 +33,18 @@ fn node_affinity(own: &Value, at: &At<'_>, faults: &mut Faults) {
         if let Some(term) = present(weighted, "preference") {
             node_term(term, false, &at.field("preference"), faults);
         }
+    }
+}
+
+/// A node selector, of pods and of volumes.
+pub(crate) fn node_selector(selector: &Value, at: &At<'_>, faults: &mut Faults) {
+    let at = at.field("nodeSelectorTerms");
+    let terms = list(selector, "nodeSelectorTerms");
+    if terms.is_empty() {
+        faults.required(&at, "must have at least one node selector term");
+    }
+    for (i, term) in terms.iter().enumerate() {
+        node_term(term, true, &at.index(i), faults);
     }
 }
 

@@ -217,7 +217,7 @@ fn node_affinity(new: Option<&Value>, old: Option<&Value>, faults: &mut Faults) 
 }
 
 /// JSON with one blank per level, as upstream prints what it compares.
-fn pretty(value: &Value) -> Vec<String> {
+pub(crate) fn pretty(value: &Value) -> Vec<String> {
     let mut text = String::new();
     write_pretty(value, 0, &mut text);
     text.lines().map(str::to_owned).collect()
@@ -254,7 +254,7 @@ fn write_pretty(value: &Value, depth: usize, out: &mut String) {
 
 /// One hunk from the first to the last difference with three lines around it. Upstream splits distant differences
 /// into hunks and prints its internal names.
-fn unified_diff(old: &[String], new: &[String]) -> String {
+pub(crate) fn unified_diff(old: &[String], new: &[String]) -> String {
     const CONTEXT: usize = 3;
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (&old[head..], &new[head..]);

@@ -4,6 +4,7 @@ use cloudeck_machinery::{Map, Quantity, Value, names};
 
 use super::{containers, env};
 use crate::check::{At, Faults, list, present, text};
+use crate::storage::check_claim_spec;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -126,7 +127,8 @@ fn present_sources(volume: &Value) -> Vec<&'static str> {
     places.into_iter().map(|place| SOURCES[place]).collect()
 }
 
-fn one_source(kind: &str, source: &Value, at: &At<'_>, faults: &mut Faults) {
+/// The source of a volume, by its kind.
+pub(crate) fn one_source(kind: &str, source: &Value, at: &At<'_>, faults: &mut Faults) {
     match kind {
         "emptyDir" => empty_dir(source, at, faults),
         "hostPath" => host_path(source, at, faults),
@@ -147,9 +149,14 @@ fn one_source(kind: &str, source: &Value, at: &At<'_>, faults: &mut Faults) {
                 faults.invalid(&at.field("path"), path, "must be an absolute path");
             }
         }
-        "ephemeral" if present(source, "volumeClaimTemplate").is_none() => {
-            faults.required(&at.field("volumeClaimTemplate"), "");
-        }
+        "ephemeral" => match present(source, "volumeClaimTemplate") {
+            None => faults.required(&at.field("volumeClaimTemplate"), ""),
+            Some(template) => {
+                let at = at.field("volumeClaimTemplate");
+                let spec = template.get("spec").unwrap_or(&Value::Null);
+                check_claim_spec(spec, &at.field("spec"), faults);
+            }
+        },
         "image" => {
             required(source, &["reference"], at, faults);
             containers::pull_policy(source, "pullPolicy", at, faults);
@@ -341,7 +348,7 @@ pub(super) fn local_path(path: &str, at: &At<'_>, faults: &mut Faults) {
     no_backsteps(path, at, faults);
 }
 
-pub(super) fn no_backsteps(path: &str, at: &At<'_>, faults: &mut Faults) {
+pub(crate) fn no_backsteps(path: &str, at: &At<'_>, faults: &mut Faults) {
     if path.split('/').any(|part| part == "..") {
         faults.invalid(at, path, "must not contain '..'");
     }
