@@ -1,7 +1,11 @@
 //! Kinds that make pods from a template.
 
+mod cron;
 mod defaults;
+mod indexes;
+mod job;
 mod row;
+mod sets;
 mod validate;
 
 use compact_str::ToCompactString;
@@ -34,8 +38,9 @@ pub(crate) const REPLICA_SET: Strategy = Strategy {
 
 pub(crate) const STATEFUL_SET: Strategy = Strategy {
     default: defaults::stateful_set,
-    validate_create: validate::template_only,
-    validate_update: |new, _| validate::template_only(new),
+    validate_create: sets::stateful_set,
+    validate_update: sets::stateful_set_update,
+    validate_status_update: sets::stateful_set_status,
     warnings: pod_warnings::template,
     columns: row::STATEFUL_SET,
     row: row::stateful_set,
@@ -46,8 +51,9 @@ pub(crate) const DAEMON_SET: Strategy = Strategy {
     default: defaults::daemon_set,
     prepare_create: defaults::first_template_generation,
     prepare_update: defaults::raise_template_generation,
-    validate_create: validate::template_only,
-    validate_update: |new, _| validate::template_only(new),
+    validate_create: sets::daemon_set,
+    validate_update: sets::daemon_set_update,
+    validate_status_update: sets::daemon_set_status,
     warnings: pod_warnings::template,
     columns: row::DAEMON_SET,
     row: row::daemon_set,
@@ -70,6 +76,8 @@ pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
 };
 
 pub(crate) const CONTROLLER_REVISION: Strategy = Strategy {
+    validate_create: sets::revision,
+    validate_update: sets::revision_update,
     columns: row::REVISION,
     row: row::revision,
     ..Strategy::GENERIC
@@ -83,8 +91,9 @@ pub(crate) const JOB: Strategy = Strategy {
         let succeeded = job.int_at(&["status", "succeeded"]).unwrap_or(0);
         Box::new([("status.successful", succeeded.to_compact_string())])
     },
-    validate_create: validate::template_only,
-    validate_update: |new, _| validate::template_only(new),
+    validate_create: job::create,
+    validate_update: job::update,
+    validate_status_update: job::status,
     warnings: pod_warnings::template,
     columns: row::JOB,
     row: row::job,
@@ -93,6 +102,9 @@ pub(crate) const JOB: Strategy = Strategy {
 
 pub(crate) const CRON_JOB: Strategy = Strategy {
     default: defaults::cron_job,
+    validate_create: cron::create,
+    validate_update: cron::update,
+    warnings: pod_warnings::cron_job,
     columns: row::CRON_JOB,
     row: row::cron_job,
     ..Strategy::GENERIC

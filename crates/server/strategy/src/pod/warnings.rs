@@ -42,6 +42,22 @@ pub(crate) fn template(object: &Value) -> Vec<String> {
     found
 }
 
+/// The same of a CronJob, whose template is that of its jobs.
+pub(crate) fn cron_job(object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if object.at(&["metadata", "resourceVersion"]).is_none() {
+        let use_of = "this is used in Pod names and hostnames, which can result in surprising behavior";
+        name(object, use_of, &mut found);
+    }
+    if let Some(template) = object.at(&["spec", "jobTemplate", "spec", "template"]) {
+        let at = SPEC.field("jobTemplate");
+        let at = at.field("spec");
+        let at = at.field("template");
+        specification(template, &at.field("spec"), &at.field("metadata"), &mut found);
+    }
+    found
+}
+
 fn name(object: &Value, use_of: &str, found: &mut Vec<String>) {
     let name = object.str_at(&["metadata", "name"]).unwrap_or_default();
     let problems = names::dns1123_label(name);

@@ -8,7 +8,7 @@ use crate::check::{At, Faults, number, present, text};
 use crate::fill;
 use crate::pod::validate as pod;
 
-const SPEC: At<'static> = At::root("spec");
+pub(super) const SPEC: At<'static> = At::root("spec");
 const STATUS: At<'static> = At::root("status");
 
 pub(super) fn deployment(deployment: &Value) -> Vec<Cause> {
@@ -37,12 +37,12 @@ pub(super) fn replica_set_update(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-fn same_selector(new: &Value, old: &Value, faults: &mut Faults) {
+pub(super) fn same_selector(new: &Value, old: &Value, faults: &mut Faults) {
     let [new, old] = [new, old].map(|object| object.at(&["spec", "selector"]));
     faults.immutable(&SPEC.field("selector"), new, old);
 }
 
-fn not_negative(spec: &Value, field: &str, faults: &mut Faults) {
+pub(super) fn not_negative(spec: &Value, field: &str, faults: &mut Faults) {
     faults.not_negative(&SPEC.field(field), number(spec, field));
 }
 
@@ -147,7 +147,7 @@ fn rolling_update(update: &Value, at: &At<'_>, faults: &mut Faults) {
     }
 }
 
-fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
+pub(super) fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
     match value {
         Value::String(text) => faults.all_invalid(at, text.as_str(), names::percent(text)),
         other => faults.not_negative(at, other.as_int().unwrap_or(0)),
@@ -155,7 +155,7 @@ fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
 }
 
 /// The number of pods or of percent.
-fn plain(value: &Value) -> i64 {
+pub(super) fn plain(value: &Value) -> i64 {
     match value {
         Value::String(text) => text
             .strip_suffix('%')
@@ -178,7 +178,13 @@ pub(super) fn deployment_status(new: &Value, old: &Value) -> Vec<Cause> {
     ];
     let bounded = ["updatedReplicas", "readyReplicas", "availableReplicas"];
     let mut faults = Faults::default();
-    counts(new, &fields, &bounded, &mut faults);
+    counts(new, &fields, &bounded, "readyReplicas", &mut faults);
+    not_decremented(new, old, &mut faults);
+    faults.into_causes()
+}
+
+/// A count of collisions never falls.
+pub(super) fn not_decremented(new: &Value, old: &Value, faults: &mut Faults) {
     let count = |object: &Value| object.int_at(&["status", "collisionCount"]);
     if let Some(before) = count(old)
         && count(new).unwrap_or(0) < before
@@ -186,7 +192,6 @@ pub(super) fn deployment_status(new: &Value, old: &Value) -> Vec<Cause> {
         let value = count(new).unwrap_or(0);
         faults.invalid(&STATUS.field("collisionCount"), &value, "cannot be decremented");
     }
-    faults.into_causes()
 }
 
 pub(super) fn replica_set_status(new: &Value, _old: &Value) -> Vec<Cause> {
@@ -200,11 +205,13 @@ pub(super) fn replica_set_status(new: &Value, _old: &Value) -> Vec<Cause> {
     ];
     let bounded = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
     let mut faults = Faults::default();
-    counts(new, &fields, &bounded, &mut faults);
+    counts(new, &fields, &bounded, "readyReplicas", &mut faults);
     faults.into_causes()
 }
 
-fn counts(object: &Value, fields: &[&str], bounded: &[&str], faults: &mut Faults) {
+/// Counts are not negative; those of `bounded` are not above the replicas, nor those available above the ready ones, whom
+/// upstream calls `ready`.
+pub(super) fn counts(object: &Value, fields: &[&str], bounded: &[&str], ready: &str, faults: &mut Faults) {
     let none = Value::Null;
     let status = object.get("status").unwrap_or(&none);
     for field in fields {
@@ -223,8 +230,8 @@ fn counts(object: &Value, fields: &[&str], bounded: &[&str], faults: &mut Faults
     }
     let available = number(status, "availableReplicas");
     if available > number(status, "readyReplicas") {
-        let why = "cannot be greater than readyReplicas";
-        faults.invalid(&STATUS.field("availableReplicas"), &available, why);
+        let why = format!("cannot be greater than {ready}");
+        faults.invalid(&STATUS.field("availableReplicas"), &available, &why);
     }
 }
 
@@ -243,15 +250,6 @@ pub(super) fn replication_controller(controller: &Value) -> Vec<Cause> {
     } else {
         let labels = spec.get("selector").and_then(Value::as_object);
         template(spec, &LabelSelector::from_map(labels), &mut faults);
-    }
-    faults.into_causes()
-}
-
-/// The other kinds: only their template is judged by hand.
-pub(super) fn template_only(object: &Value) -> Vec<Cause> {
-    let mut faults = Faults::default();
-    if let Some(template) = object.at(&["spec", "template"]) {
-        pod::template(template, &SPEC.field("template"), &mut faults);
     }
     faults.into_causes()
 }
