@@ -16,7 +16,7 @@ use cloudeck_machinery::{Object, Reason, Status, Value};
 use futures_util::stream;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -112,7 +112,7 @@ pub(crate) async fn answer(
             let pod = find(edge, api)?;
             match node_target::log(core, &pod, &target.query)? {
                 None => Ok(answer::text(Bytes::new())),
-                Some(node) => pass(edge, &node, request).await,
+                Some(node) => log_or_reason(pass(edge, &node, request).await?).await,
             }
         }
         ("pods", "exec") => {
@@ -214,6 +214,27 @@ async fn pass(
         return Ok(splice(edge, parts, answer));
     }
     Ok(relay(answer, sender))
+}
+
+/// A log, or the node's plain words about why there is none as an error of the API.
+///
+/// Source: `apiserver/pkg/registry/generic/rest/response_checker.go`.
+async fn log_or_reason(answer: Response<EdgeBody>) -> Result<Response<EdgeBody>, Status> {
+    const LONGEST_REASON: usize = 50_000;
+    let code = answer.status();
+    if code.is_success() {
+        return Ok(answer);
+    }
+    let body = Limited::new(answer.into_body(), LONGEST_REASON).collect().await;
+    let bytes = body.map_err(Status::internal)?.to_bytes();
+    let reason = match code {
+        StatusCode::BAD_REQUEST => return Err(Status::bad_request(String::from_utf8_lossy(&bytes))),
+        StatusCode::NOT_FOUND => Reason::NotFound,
+        StatusCode::FORBIDDEN => Reason::Forbidden,
+        StatusCode::UNAUTHORIZED => Reason::Unauthorized,
+        _ => return Err(Status::internal(String::from_utf8_lossy(&bytes))),
+    };
+    Err(Status::new(reason, String::from_utf8_lossy(&bytes)))
 }
 
 fn unreachable(node: &NodeTarget, error: &dyn std::fmt::Display) -> Status {
