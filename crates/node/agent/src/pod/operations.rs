@@ -42,6 +42,16 @@ pub struct Operations {
     live: Arc<watch::Sender<BTreeSet<String>>>,
 }
 
+/// A container to be started.
+pub struct WantedContainer {
+    pub sandbox: SandboxId,
+    pub name: String,
+    pub attempt: u32,
+    pub pod_ip: Option<IpAddr>,
+    /// What an earlier life of the agent made for this attempt and did not start.
+    pub unstarted: Option<ContainerId>,
+}
+
 /// A container to be stopped.
 pub struct Stop {
     pub id: ContainerId,
@@ -164,26 +174,17 @@ impl Operations {
 
     /// Pulls, creates, starts. `true` sent to what it gives makes it stop waiting for the image or a postStart hook; it
     /// reports in any case.
-    pub fn start_container(
-        &self,
-        pod: &Arc<Pod>,
-        sandbox: SandboxId,
-        name: String,
-        attempt: u32,
-        pod_ip: Option<IpAddr>,
-    ) -> watch::Sender<bool> {
+    pub fn start_container(&self, pod: &Arc<Pod>, wanted: WantedContainer) -> watch::Sender<bool> {
         let (this, pod) = (self.clone(), Arc::clone(pod));
         let (cancel, cancelled) = watch::channel(false);
         self.node
             .scope
             .spawn_until_shutdown("start container", async move {
+                let name = wanted.name.clone();
                 let start = start::Start {
                     operations: &this,
                     pod: &pod,
-                    sandbox,
-                    name: name.clone(),
-                    attempt,
-                    pod_ip,
+                    wanted,
                     cancelled,
                 };
                 let report = match start.run().await {
@@ -309,8 +310,13 @@ impl Operations {
     pub fn stop_sandbox(&self, pod: &Arc<Pod>, id: SandboxId) {
         let (this, pod) = (self.clone(), Arc::clone(pod));
         self.node.scope.spawn_until_shutdown("stop sandbox", async move {
-            if let Err(error) = this.node.runtime.stop_pod_sandbox(&id).await {
-                tracing::warn!(sandbox = %id, error = chain(&error), "sandbox not stopped");
+            // One that nothing ran in has nothing to tell any more.
+            if this.node.runtime.containers().iter().any(|c| c.sandbox == id) {
+                if let Err(error) = this.node.runtime.stop_pod_sandbox(&id).await {
+                    tracing::warn!(sandbox = %id, error = chain(&error), "sandbox not stopped");
+                }
+            } else {
+                this.discard(&id).await;
             }
             detach(&this.node, pod.metadata.uid.as_deref().unwrap_or_default()).await;
             this.report(Report::SandboxStopped).await;

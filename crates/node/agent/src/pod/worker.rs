@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 
 use super::adopt;
 use super::decide::{self, Action, Backoff, StopReason};
-use super::memo::{Busy, Millis, PodMemo, SandboxMemo, Step, Termination, Waiting};
-use super::operations::{Operations, Stop};
+use super::memo::{Busy, InstanceState, Millis, PodMemo, SandboxMemo, Step, Termination, Waiting};
+use super::operations::{Operations, Stop, WantedContainer};
 use super::report::{self, ProbeKind, Report};
 use super::status::{self, StatusContext};
 use super::{decide as plan_for, reporter::Reporter};
@@ -344,9 +344,16 @@ impl Worker {
         let known = self.memo.containers.entry(name.clone()).or_default();
         known.busy = Some(Busy::Starting);
         known.retry_at = None;
-        let cancel =
-            self.operations
-                .start_container(&self.pod, sandbox, name.clone(), attempt, self.memo.pod_ip);
+        let current = known.current.as_ref();
+        let unstarted = current.filter(|instance| instance.state == InstanceState::Created);
+        let wanted = WantedContainer {
+            sandbox,
+            name: name.clone(),
+            attempt,
+            pod_ip: self.memo.pod_ip,
+            unstarted: unstarted.map(|instance| instance.id.clone()),
+        };
+        let cancel = self.operations.start_container(&self.pod, wanted);
         self.starts.insert(name, cancel);
     }
 

@@ -1,17 +1,16 @@
 //! Starting one container: image, environment, mounts, root file system, create, start, postStart.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_image::Image;
-use cloudeck_runtime::{ContainerId, RequestError, Rootfs, SandboxId};
+use cloudeck_runtime::{ContainerId, RequestError, Rootfs};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::watch;
 
-use super::{Operations, chain, log_dir, mounts};
+use super::{Operations, WantedContainer, chain, log_dir, mounts};
 use crate::hooks;
 use crate::node::Node;
 use crate::pod::convert::{self, ImageFacts, Resolved, label};
@@ -25,10 +24,7 @@ use crate::pulling;
 pub(super) struct Start<'a> {
     pub(super) operations: &'a Operations,
     pub(super) pod: &'a Arc<Pod>,
-    pub(super) sandbox: SandboxId,
-    pub(super) name: String,
-    pub(super) attempt: u32,
-    pub(super) pod_ip: Option<IpAddr>,
+    pub(super) wanted: WantedContainer,
     /// Turns true when the pod ends.
     pub(super) cancelled: watch::Receiver<bool>,
 }
@@ -71,7 +67,7 @@ impl Start<'_> {
             .spec
             .as_ref()
             .ok_or_else(|| failed("CreateContainerError", "the pod has no spec"))?;
-        let container = all_containers(spec).find(|c| c.name == self.name);
+        let container = all_containers(spec).find(|c| c.name == self.wanted.name);
         let container =
             container.ok_or_else(|| failed("CreateContainerError", "the pod has no such container"))?;
         let image = tokio::select! {
@@ -126,29 +122,37 @@ impl Start<'_> {
             self.pod,
             spec,
             container,
-            self.attempt,
-            self.pod_ip,
+            self.wanted.attempt,
+            self.wanted.pod_ip,
             &env,
         );
         let mounts = mounts.map_err(|e| config_error(chain(&e)))?;
         let create_error = |message: String| failed("CreateContainerError", message);
+        if let Some(unstarted) = &self.wanted.unstarted {
+            let removed = self.node().runtime.remove_container(unstarted).await;
+            removed.map_err(|e| create_error(chain(&e)))?;
+        }
         let rootfs = self.rootfs(image).await.map_err(create_error)?;
         let image_id = facts.image_id.clone();
         let resolved = Resolved {
-            attempt: self.attempt,
+            attempt: self.wanted.attempt,
             image: facts,
             env,
             mounts: mounts.mounts,
             rootfs,
             log_path: log_dir(self.node(), self.pod)
-                .join(&self.name)
-                .join(format!("{}.log", self.attempt)),
+                .join(&self.wanted.name)
+                .join(format!("{}.log", self.wanted.attempt)),
             termination_path: Some(mounts.termination_path),
             memory_capacity_bytes: self.node().capacity.memory_bytes,
         };
         make_parent(&resolved.log_path).map_err(|e| failed("CreateContainerError", e.to_string()))?;
         let config = convert::container_config(self.pod, spec, container, resolved);
-        let created = self.node().runtime.create_container(&self.sandbox, config).await;
+        let created = self
+            .node()
+            .runtime
+            .create_container(&self.wanted.sandbox, config)
+            .await;
         let id = created.map_err(|e| failed("CreateContainerError", chain(&e)))?;
         self.event(EventType::Normal, "Created", "Container created");
         self.start(container, id, image_id).await
@@ -164,8 +168,8 @@ impl Start<'_> {
         let image = container.image.clone().unwrap_or_default();
         let instance = |state| Instance {
             id: id.clone(),
-            sandbox: self.sandbox.clone(),
-            attempt: self.attempt,
+            sandbox: self.wanted.sandbox.clone(),
+            attempt: self.wanted.attempt,
             state,
             image: image.clone(),
             image_id: image_id.clone(),
@@ -240,7 +244,7 @@ impl Start<'_> {
     }
 
     async fn rootfs(&self, image: &Image) -> Result<Rootfs, String> {
-        let key = format!("{}_{}_{}", self.uid(), self.name, self.attempt);
+        let key = format!("{}_{}_{}", self.uid(), self.wanted.name, self.wanted.attempt);
         let made = self
             .node()
             .images
@@ -257,14 +261,14 @@ impl Start<'_> {
 
     /// The attempt before stays known (`lastState`, `logs --previous`); older ones go, and root file systems of both.
     async fn forget_old_attempts(&self) {
-        let Some(last) = self.attempt.checked_sub(1) else {
+        let Some(last) = self.wanted.attempt.checked_sub(1) else {
             return;
         };
         let node = self.node();
-        let key = |attempt: u32| format!("{}_{}_{attempt}", self.uid(), self.name);
+        let key = |attempt: u32| format!("{}_{}_{attempt}", self.uid(), self.wanted.name);
         if let Err(error) = node.images.release_rootfs(&key(last)).await {
             tracing::debug!(
-                container = self.name,
+                container = self.wanted.name,
                 error = chain(&error),
                 "root file system kept"
             );
@@ -273,17 +277,21 @@ impl Start<'_> {
         for old in containers {
             let labels = &old.config.labels;
             let same = labels.get(label::POD_UID).is_some_and(|uid| uid == self.uid())
-                && labels.get(label::CONTAINER_NAME) == Some(&self.name);
+                && labels.get(label::CONTAINER_NAME) == Some(&self.wanted.name);
             if !same || old.config.attempt >= last {
                 continue;
             }
             if let Err(error) = node.runtime.remove_container(&old.id).await {
-                tracing::debug!(container = self.name, error = chain(&error), "old container kept");
+                tracing::debug!(
+                    container = self.wanted.name,
+                    error = chain(&error),
+                    "old container kept"
+                );
             }
             if let Some(path) = &old.config.log_path
                 && let Err(error) = std::fs::remove_file(path)
             {
-                tracing::debug!(container = self.name, %error, "old log kept");
+                tracing::debug!(container = self.wanted.name, %error, "old log kept");
             }
         }
         self.forget_empty_sandboxes().await;
@@ -295,7 +303,7 @@ impl Start<'_> {
         let mut old = runtime.sandboxes();
         old.retain(|sandbox| {
             let uid = sandbox.config.labels.get(label::POD_UID);
-            sandbox.id != self.sandbox && uid.is_some_and(|uid| uid == self.uid())
+            sandbox.id != self.wanted.sandbox && uid.is_some_and(|uid| uid == self.uid())
         });
         if old.is_empty() {
             return;
@@ -332,14 +340,14 @@ impl Start<'_> {
         let ip = if host_network {
             Some(self.node().address())
         } else {
-            self.pod_ip
+            self.wanted.pod_ip
         };
         ip.map(|ip| ip.to_string()).unwrap_or_default()
     }
 
     fn reference(&self) -> ObjectReference {
         ObjectReference {
-            field_path: field_path(self.pod, &self.name),
+            field_path: field_path(self.pod, &self.wanted.name),
             ..pod_reference(self.pod)
         }
     }
