@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use cloudeck_machinery::Object;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 
 /// Lists are sent in pieces of about this size: large enough to be cheap, small enough to be quick to begin.
-const CHUNK: usize = 128 << 10;
+const PIECE: usize = 128 << 10;
 
 /// An answer's body.
 pub(crate) enum EdgeBody {
@@ -22,10 +23,10 @@ pub(crate) enum EdgeBody {
 }
 
 /// The concatenation of an opening, the items' stored bytes without their first few (kind and apiVersion stand once in
-/// the list), and a closing.
+/// the list), and a closing. Nothing is copied here: what encrypts reads the stored bytes themselves.
 pub(crate) struct ListBody {
     opening: Bytes,
-    items: VecDeque<Arc<Object>>,
+    items: std::vec::IntoIter<Arc<Object>>,
     /// Leading bytes of each item that are left out; replaced by `{`.
     skipped: usize,
     first: bool,
@@ -33,7 +34,9 @@ pub(crate) struct ListBody {
     left: u64,
 }
 
-const CLOSING: &[u8] = b"]}";
+const BEGIN_FIRST: Bytes = Bytes::from_static(b"{");
+const BEGIN_NEXT: Bytes = Bytes::from_static(b",{");
+const CLOSING: Bytes = Bytes::from_static(b"]}");
 
 impl ListBody {
     pub(crate) fn new(opening: Bytes, items: Vec<Arc<Object>>, skipped: usize) -> Self {
@@ -42,7 +45,7 @@ impl ListBody {
         let left = (opening.len() + each + commas + CLOSING.len()) as u64;
         Self {
             opening,
-            items: items.into(),
+            items: items.into_iter(),
             skipped,
             first: true,
             closed: false,
@@ -52,56 +55,122 @@ impl ListBody {
 
     /// The whole list at once.
     pub(crate) fn into_bytes(mut self) -> Bytes {
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = self.next_chunk() {
-            whole.extend_from_slice(&chunk);
+        let mut whole = BytesMut::with_capacity(usize::try_from(self.left).unwrap_or(0));
+        while let Some(piece) = self.next_piece() {
+            whole.put(piece);
         }
         whole.freeze()
     }
 
-    fn next_chunk(&mut self) -> Option<Bytes> {
+    fn next_piece(&mut self) -> Option<Piece> {
         if self.closed {
             return None;
         }
-        let room = usize::try_from(self.left)
-            .unwrap_or(CHUNK)
-            .min(CHUNK + (16 << 10));
-        let mut chunk = BytesMut::with_capacity(room);
-        chunk.extend_from_slice(&std::mem::take(&mut self.opening));
-        while chunk.len() < CHUNK {
-            let Some(object) = self.items.pop_front() else {
-                chunk.extend_from_slice(CLOSING);
+        let mut rope = Rope::default();
+        rope.push(std::mem::take(&mut self.opening));
+        while rope.left < PIECE {
+            let Some(object) = self.items.next() else {
+                rope.push(CLOSING);
                 self.closed = true;
                 break;
             };
-            if !std::mem::take(&mut self.first) {
-                chunk.extend_from_slice(b",");
-            }
-            chunk.extend_from_slice(b"{");
-            chunk.extend_from_slice(&object.json[self.skipped..]);
+            let first = std::mem::take(&mut self.first);
+            rope.push(if first { BEGIN_FIRST } else { BEGIN_NEXT });
+            rope.push(object.json.slice(self.skipped..));
         }
-        self.left -= chunk.len() as u64;
-        Some(chunk.freeze())
+        self.left -= rope.left as u64;
+        Some(Piece::Rope(rope))
+    }
+}
+
+/// A part of a body.
+pub(crate) enum Piece {
+    Bytes(Bytes),
+    Rope(Rope),
+}
+
+/// Bytes that lie in many places.
+#[derive(Default)]
+pub(crate) struct Rope {
+    strands: VecDeque<Bytes>,
+    left: usize,
+}
+
+impl Rope {
+    fn push(&mut self, strand: Bytes) {
+        if !strand.is_empty() {
+            self.left += strand.len();
+            self.strands.push_back(strand);
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Rope(rope) => rope.left,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Rope(rope) => rope.strands.front().map_or(&[], |strand| strand),
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.chunks_vectored(slices),
+            Self::Rope(rope) => {
+                let filled = rope.strands.len().min(slices.len());
+                for (slice, strand) in slices.iter_mut().zip(&rope.strands) {
+                    *slice = IoSlice::new(strand);
+                }
+                filled
+            }
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Rope(rope) => {
+                assert!(count <= rope.left, "advanced beyond the end");
+                rope.left -= count;
+                while let Some(strand) = rope.strands.front_mut() {
+                    if count < strand.len() {
+                        strand.advance(count);
+                        break;
+                    }
+                    count -= strand.len();
+                    rope.strands.pop_front();
+                }
+            }
+        }
     }
 }
 
 impl http_body::Body for EdgeBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = match &mut *self {
-            Self::Full(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
-            Self::List(list) => list.next_chunk(),
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
+        let piece = match &mut *self {
+            Self::Full(bytes) => Some(std::mem::take(bytes))
+                .filter(|bytes| !bytes.is_empty())
+                .map(Piece::Bytes),
+            Self::List(list) => list.next_piece(),
             Self::Stream(stream) => match stream.as_mut().poll_next(context) {
-                Poll::Ready(chunk) => chunk,
+                Poll::Ready(chunk) => chunk.map(Piece::Bytes),
                 Poll::Pending => return Poll::Pending,
             },
         };
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -139,5 +208,28 @@ mod tests {
         let tree = cloudeck_machinery::json::parse(&whole).unwrap();
         assert_eq!(tree.items_at(&["items"]).len(), 500);
         assert!(tree.items_at(&["items"])[0].get("kind").is_none());
+    }
+
+    #[test]
+    fn a_rope_reads_the_same_in_steps_of_any_size() {
+        let strands = ["", "{", "abc", "", ",{", "defghij", "]}"];
+        let whole: String = strands.concat();
+        for step in 1..=whole.len() {
+            let mut rope = Rope::default();
+            strands
+                .iter()
+                .for_each(|strand| rope.push(Bytes::from_static(strand.as_bytes())));
+            let (mut piece, mut read) = (Piece::Rope(rope), Vec::new());
+            while piece.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = piece.chunks_vectored(&mut slices);
+                let there: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                assert!(there.starts_with(piece.chunk()));
+                let taken = step.min(there.len());
+                read.extend_from_slice(&there[..taken]);
+                piece.advance(taken);
+            }
+            assert_eq!(read, whole.as_bytes());
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn new(server: Server, config: EdgeConfig, scope: Scope) -> Self {
         let mut http = auto::Builder::new(ScopeExecutor(scope.clone()));
-        http.http1().timer(TokioTimer::new()).pipeline_flush(true);
+        http.http1().timer(TokioTimer::new());
         http.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS);
