@@ -36,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) frontier: Arc<Frontier>,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) authorizer: Arc<ClusterAuthorizer>,
     pub(crate) tokens: Arc<TokenIssuer>,
@@ -71,19 +72,19 @@ impl Server {
         let pending = Arc::new(Pending::default());
         let authorizer = Arc::new(ClusterAuthorizer::new());
         let (parent, scope) = (scope, scope.child("apiserver"));
-        let feed = Feed {
-            store: Arc::clone(&store),
-            kinds: Arc::clone(&kinds),
-            frontier: Arc::clone(&frontier),
-            pending: Arc::clone(&pending),
-            observers: vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
-        };
+        let feed = Arc::new(Feed::new(
+            Arc::clone(&store),
+            Arc::clone(&kinds),
+            Arc::clone(&frontier),
+            Arc::clone(&pending),
+            vec![Arc::new(AuthorizerFeed(Arc::clone(&authorizer)))],
+        ));
         let stream = feed.load().await?;
         // Without either of them nothing can go on: a restart is the recovery.
-        let stop = scope.shutdown_requested();
+        let (stop, follower) = (scope.shutdown_requested(), Arc::clone(&feed));
         parent.spawn_critical("cache-feed", async move {
             tokio::select! {
-                ended = feed.run(stream) => ended,
+                ended = follower.run(stream) => ended,
                 () = stop => Ok(()),
             }
         });
@@ -110,6 +111,7 @@ impl Server {
             store,
             kinds,
             frontier,
+            feed,
             pending,
             authorizer,
             clock,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, watch};
 
@@ -117,6 +118,28 @@ impl WatchStream {
                 Err(mpsc::error::TryRecvError::Empty) => self.wait().await?,
             }
         }
+    }
+
+    /// Whether history is replayed: from here on batches come as they are committed.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// As [`WatchStream::next`] for a stream behind a lock that others take batches from with
+    /// [`WatchStream::try_next`]. Neither replays history nor tells of progress: only for a live stream.
+    pub fn poll_live(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchBatch, WatchError>> {
+        if let Some(batch) = self.ready.pop_front() {
+            self.deliver(&batch);
+            return Poll::Ready(Ok(batch));
+        }
+        let Some(live) = &mut self.live else {
+            return Poll::Ready(Err(WatchError::Lagging));
+        };
+        let Some(batch) = std::task::ready!(live.queue.poll_recv(context)) else {
+            return Poll::Ready(Err(live.reason()));
+        };
+        self.deliver(&batch);
+        Poll::Ready(Ok(batch))
     }
 
     /// A batch that is there already.

@@ -1,6 +1,8 @@
 //! Carries the datastore's changes into the caches, in revision order.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
 use cloudeck_engine::{
@@ -37,14 +39,36 @@ pub enum FeedError {
 }
 
 pub(crate) struct Feed {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) kinds: Arc<Kinds>,
-    pub(crate) frontier: Arc<Frontier>,
-    pub(crate) pending: Arc<Pending>,
-    pub(crate) observers: Vec<Arc<dyn Observer>>,
+    store: Arc<dyn Store>,
+    kinds: Arc<Kinds>,
+    frontier: Arc<Frontier>,
+    pending: Arc<Pending>,
+    observers: Vec<Arc<dyn Observer>>,
+    /// While it is live: the follower and the writers take turns at it.
+    stream: Mutex<Option<WatchStream>>,
+    /// Why a writer took the stream away.
+    broken: Mutex<Option<FeedError>>,
 }
 
 impl Feed {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        kinds: Arc<Kinds>,
+        frontier: Arc<Frontier>,
+        pending: Arc<Pending>,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Self {
+        Self {
+            store,
+            kinds,
+            frontier,
+            pending,
+            observers,
+            stream: Mutex::default(),
+            broken: Mutex::default(),
+        }
+    }
+
     /// Fills every cache with the datastore's present content and opens the watch that continues from there.
     pub(crate) async fn load(&self) -> Result<WatchStream, FeedError> {
         let mut objects: Vec<Vec<Arc<Object>>> = self.kinds.all().iter().map(|_| Vec::new()).collect();
@@ -87,12 +111,18 @@ impl Feed {
     }
 
     /// Applies changes until the datastore is closed.
-    pub(crate) async fn run(self, mut stream: WatchStream) -> Result<(), FeedError> {
+    pub(crate) async fn run(&self, mut stream: WatchStream) -> Result<(), FeedError> {
         loop {
-            match stream.next().await {
-                Ok(batch) => self.take(batch, &mut stream)?,
-                Err(WatchError::Closed) => return Ok(()),
-                Err(WatchError::Lagging) => {
+            let ended = match self.go_live(stream).await {
+                Ok(live) => {
+                    *self.stream() = Some(live);
+                    self.follow().await
+                }
+                Err(error) => error,
+            };
+            match ended {
+                FeedError::Watch(WatchError::Closed) => return Ok(()),
+                FeedError::Watch(WatchError::Lagging) => {
                     let applied = self.frontier.applied();
                     tracing::warn!(
                         revision = applied,
@@ -100,9 +130,67 @@ impl Feed {
                     );
                     stream = self.open(Revision::new(applied + 1).unwrap_or_default()).await?;
                 }
-                Err(error) => return Err(error.into()),
+                error => return Err(error),
             }
         }
+    }
+
+    /// Applies history until the stream has come to the present.
+    async fn go_live(&self, mut stream: WatchStream) -> Result<WatchStream, FeedError> {
+        while !stream.is_live() {
+            let batch = stream.next().await?;
+            self.take(batch, &mut stream)?;
+        }
+        Ok(stream)
+    }
+
+    /// Applies what is committed, until it cannot.
+    async fn follow(&self) -> FeedError {
+        let failed = poll_fn(|context| {
+            let mut slot = self.stream();
+            let Some(stream) = slot.as_mut() else {
+                return Poll::Ready(self.broken().take());
+            };
+            loop {
+                let batch = match std::task::ready!(stream.poll_live(context)) {
+                    Ok(batch) => batch,
+                    Err(error) => return Poll::Ready(Some(error.into())),
+                };
+                if let Err(error) = self.take(batch, stream) {
+                    return Poll::Ready(Some(error));
+                }
+            }
+        });
+        let error = failed.await.unwrap_or(FeedError::Watch(WatchError::Closed));
+        *self.stream() = None;
+        error
+    }
+
+    /// Applies what is committed already, unless that is being done: for a writer, whose write is, and who would
+    /// otherwise wait until [`Feed::run`] gets its turn.
+    pub(crate) fn catch_up(&self) {
+        let Ok(mut slot) = self.stream.try_lock() else {
+            return;
+        };
+        let Some(stream) = slot.as_mut() else {
+            return;
+        };
+        let Some(batch) = stream.try_next() else {
+            return;
+        };
+        if let Err(error) = self.take(batch, stream) {
+            // The follower was woken by the same batch and finds the stream gone.
+            *self.broken() = Some(error);
+            *slot = None;
+        }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Option<WatchStream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self) -> MutexGuard<'_, Option<FeedError>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a batch and those that wait behind it, then lets the waiters go.

@@ -34,7 +34,7 @@ impl From<Status> for Refusal {
 /// The bytes that are stored: Go's field order, without a resourceVersion.
 pub(crate) fn encode(kind: &Kind, tree: &mut Value) -> Bytes {
     tree.remove_at(&["metadata", "resourceVersion"]);
-    let mut bytes = Vec::with_capacity(2048);
+    let mut bytes = Vec::with_capacity(4096);
     cloudeck_schema::write_json(Some(kind.ty), tree, &mut bytes);
     bytes.into()
 }
@@ -88,12 +88,12 @@ pub(crate) fn expecting(txn: Txn, key: &Bytes, expect: Expect) -> Txn {
 /// Runs a transaction and waits for the caches.
 pub(crate) async fn run(core: &Core, txn: Txn) -> Result<Revision, Refusal> {
     let response = core.store.txn(txn).await.map_err(|error| store_failure(&error))?;
+    core.feed.catch_up();
+    // Every key of the store is the API's, so the caches get to any revision.
+    core.frontier.reached(response.revision.get()).await;
     if !response.succeeded {
-        // Every key of the store is the API's, so the caches get to any revision.
-        core.frontier.reached(response.revision.get()).await;
         return Err(Refusal::Changed);
     }
-    core.frontier.reached(response.revision.get()).await;
     Ok(response.revision)
 }
 
