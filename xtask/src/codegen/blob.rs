@@ -1,12 +1,14 @@
 //! The binary form of the type table. `crates/api/schema/src/blob.rs` reads it; the two change together.
 //!
 //! Little-endian. Header: magic, number of types, of sorted types, of fields, of notes. Then 20-byte types, 16-byte
-//! fields, one byte per field giving the fields of each type in the order of their names, and 8-byte notes.
+//! fields, a hash table of fields, and 8-byte notes.
+//! The hash table has 2-byte slots, a power of two and at least twice the number of fields: a field's number plus one, or 0;
+//! a field stands at the [`hash`] of its type's first field and its name, or in the next free slot.
 //! A string is one word: offset into `strings.txt` (20 bits) and length (12 bits).
 
 use std::collections::HashMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::model::{Field, ListKind, Model, Scalar, Shape, Type};
 
@@ -15,7 +17,7 @@ pub(super) struct Blob {
     pub(super) strings: String,
 }
 
-const MAGIC: &[u8; 4] = b"CKT1";
+const MAGIC: &[u8; 4] = b"CKT2";
 
 mod note {
     pub(super) const END: u16 = 0;
@@ -32,7 +34,8 @@ struct Writer {
     strings: String,
     known: HashMap<String, u32>,
     fields: Vec<u8>,
-    order: Vec<u8>,
+    /// Of each field, what [`hash`] says.
+    hashes: Vec<usize>,
     notes: Vec<u8>,
     field_count: u32,
 }
@@ -53,13 +56,34 @@ pub(super) fn write(model: &Model) -> Result<Blob> {
     ] {
         out.extend(count.to_le_bytes());
     }
-    for section in [&types, &writer.fields, &writer.order, &writer.notes] {
+    let slots = slots(&writer.hashes)?;
+    for section in [&types, &writer.fields, &slots, &writer.notes] {
         out.extend(section);
     }
     Ok(Blob {
         types: out,
         strings: writer.strings,
     })
+}
+
+fn slots(hashes: &[usize]) -> Result<Vec<u8>> {
+    let mut slots = vec![0_u16; (hashes.len() * 2).next_power_of_two()];
+    for (number, hash) in hashes.iter().enumerate() {
+        let mut at = hash & (slots.len() - 1);
+        while slots[at] != 0 {
+            at = (at + 1) & (slots.len() - 1);
+        }
+        slots[at] = u16::try_from(number + 1).context("too many fields")?;
+    }
+    Ok(slots.into_iter().flat_map(u16::to_le_bytes).collect())
+}
+
+/// FNV-1a over the name, begun with the number of the type's first field.
+fn hash(first_field: u32, name: &str) -> usize {
+    let begin = 0x811c_9dc5 ^ first_field.wrapping_mul(0x9e37_79b9);
+    let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = name.bytes().fold(begin, step);
+    (hash ^ (hash >> 15)) as usize
 }
 
 impl Writer {
@@ -148,9 +172,9 @@ impl Writer {
         for field in fields {
             self.write_field(field)?;
         }
-        let mut order: Vec<u8> = (0..fields.len() as u8).collect();
-        order.sort_by_key(|&at| &fields[usize::from(at)].name);
-        self.order.extend(order);
+        let first = self.field_count;
+        self.hashes
+            .extend(fields.iter().map(|field| hash(first, &field.name)));
         self.field_count += fields.len() as u32;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Names of kinds and resources, and the cached object: one immutable revision of one object.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -121,7 +122,7 @@ impl fmt::Display for ObjectKey {
 /// One immutable revision of one object: the bytes every reader gets, and the few facts that selection needs.
 ///
 /// Held as `Arc<Object>` by the server's watch cache and handed to in-process clients as such: never copied.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Object {
     /// The serialised JSON, `metadata.resourceVersion` included.
     pub json: Bytes,
@@ -133,6 +134,15 @@ pub struct Object {
     pub labels: Box<[(CompactString, CompactString)]>,
     /// Selectable fields beyond `metadata.name` and `metadata.namespace` (`spec.nodeName`), sorted by path.
     pub fields: Box<[(&'static str, CompactString)]>,
+    /// See [`Object::kept_tree`].
+    kept: OnceLock<Box<Value>>,
+}
+
+/// The bytes tell all.
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.json == other.json && self.revision == other.revision
+    }
 }
 
 impl Object {
@@ -159,6 +169,21 @@ impl Object {
                 .collect(),
             fields,
             json,
+            kept: OnceLock::new(),
+        }
+    }
+
+    /// The same object as other bytes of another revision.
+    #[must_use]
+    pub fn with_json(&self, json: Bytes, revision: u64) -> Self {
+        Self {
+            json,
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            revision,
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+            kept: OnceLock::new(),
         }
     }
 
@@ -190,6 +215,15 @@ impl Object {
     /// When the bytes are not JSON, which the constructors rule out.
     pub fn tree(&self) -> Value {
         json::parse(&self.json).expect("an object's bytes are JSON")
+    }
+
+    /// The value tree, parsed once and kept as long as the object: for the few objects that many requests consult
+    /// (a namespace, a service account, a priority class). A tree takes several times the memory of its bytes.
+    ///
+    /// # Panics
+    /// As [`Object::tree`].
+    pub fn kept_tree(&self) -> &Value {
+        self.kept.get_or_init(|| Box::new(self.tree()))
     }
 }
 

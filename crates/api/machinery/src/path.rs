@@ -22,7 +22,7 @@ impl FieldPath {
         if self.0.is_empty() {
             Self(name.to_owned())
         } else {
-            Self(format!("{}.{name}", self.0))
+            Self([&self.0, ".", name].concat())
         }
     }
 
@@ -34,7 +34,7 @@ impl FieldPath {
     /// An element of a map or of a list with keys.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        Self([&self.0, "[", key, "]"].concat())
     }
 
     pub fn as_str(&self) -> &str {

@@ -29,8 +29,8 @@ pub(crate) struct Node {
 impl Node {
     /// Hangs `child` below, unless it holds nothing.
     pub(crate) fn attach(&mut self, element: Key, child: Node) {
-        if let Some(tree) = child.into_tree() {
-            self.children.push((element, Value::Object(tree)));
+        if !child.is_empty() {
+            self.children.push((element, Value::Object(child.into_tree())));
         }
     }
 
@@ -47,16 +47,13 @@ impl Node {
         FieldSet(self.children.into_iter().collect())
     }
 
-    fn into_tree(mut self) -> Option<Map> {
-        match (self.member, self.children.is_empty()) {
-            (false, true) => None,
-            (true, true) => Some(Map::new()),
-            (true, false) => {
-                self.children.insert(0, (Key::const_new(SELF), Value::object()));
-                Some(self.children.into_iter().collect())
-            }
-            (false, false) => Some(self.children.into_iter().collect()),
+    /// The node's form in a set; a leaf has no members.
+    pub(crate) fn into_tree(self) -> Map {
+        if !self.member || self.children.is_empty() {
+            return self.children.into_iter().collect();
         }
+        let itself = (Key::const_new(SELF), Value::object());
+        std::iter::once(itself).chain(self.children).collect()
     }
 }
 
@@ -136,6 +133,9 @@ impl FieldSet {
 
     #[must_use]
     pub fn union(mut self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
         self.absorb(other);
         self
     }
@@ -214,7 +214,8 @@ pub(crate) fn children(node: &Map) -> impl Iterator<Item = (&Key, &Map)> {
 type Entries = Vec<(Key, Value)>;
 
 fn node(member: bool, children: Entries) -> Option<Value> {
-    Node { member, children }.into_tree().map(Value::Object)
+    let node = Node { member, children };
+    (!node.is_empty()).then(|| Value::Object(node.into_tree()))
 }
 
 /// Brings the mark of membership in line: none beside no children, where the bare node says it already.

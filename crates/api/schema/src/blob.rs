@@ -1,5 +1,7 @@
 //! The reader of `tables/types.bin`; `xtask/src/codegen/blob.rs` writes it and documents the layout.
 
+use std::ops::Range;
+
 static TYPES: &[u8] = include_bytes!("../tables/types.bin");
 static STRINGS: &str = include_str!("../tables/strings.txt");
 
@@ -116,10 +118,35 @@ impl FieldRecord {
     }
 }
 
-/// The field of a type whose name comes `rank`-th, relative to the type's first field.
-pub(crate) fn field_by_rank(first_field: u32, rank: usize) -> u32 {
-    let order = HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * FIELD_SIZE;
-    TYPES[order + first_field as usize + rank].into()
+/// The number of the field called `name`, of the type with these fields.
+pub(crate) fn field_by_name(fields: Range<u32>, name: &str) -> Option<u32> {
+    let (slots, count) = (HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * FIELD_SIZE, slot_count());
+    let mut at = hash(fields.start, name);
+    loop {
+        at &= count - 1;
+        let number = u32::from(half(slots + at * 2)).checked_sub(1)?;
+        if fields.contains(&number) && FieldRecord::new(number).name() == name {
+            return Some(number);
+        }
+        at += 1;
+    }
+}
+
+fn slot_count() -> usize {
+    (field_count() * 2).next_power_of_two()
+}
+
+/// FNV-1a over the name, begun with the number of the type's first field.
+fn hash(first_field: u32, name: &str) -> usize {
+    let begin = 0x811c_9dc5 ^ first_field.wrapping_mul(0x9e37_79b9);
+    let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = name.bytes().fold(begin, step);
+    (hash ^ (hash >> 15)) as usize
+}
+
+/// Where the notes begin.
+fn notes_start() -> usize {
+    HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * FIELD_SIZE + slot_count() * 2
 }
 
 /// A run of notes: key, small number, value.
@@ -143,8 +170,7 @@ impl Iterator for Notes {
     type Item = (u16, u16, u32);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let start = HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * (FIELD_SIZE + 1);
-        let at = start + self.0 * NOTE_SIZE;
+        let at = notes_start() + self.0 * NOTE_SIZE;
         let key = half(at);
         if key == note::END {
             return None;
@@ -160,11 +186,8 @@ mod tests {
 
     #[test]
     fn the_blob_has_the_size_that_its_header_says() {
-        assert_eq!(&TYPES[..4], b"CKT1");
-        let notes = word(16) as usize;
-        let size =
-            HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * (FIELD_SIZE + 1) + notes * NOTE_SIZE;
-        assert_eq!(TYPES.len(), size);
+        assert_eq!(&TYPES[..4], b"CKT2");
+        assert_eq!(TYPES.len(), notes_start() + word(16) as usize * NOTE_SIZE);
     }
 
     #[test]

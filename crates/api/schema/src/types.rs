@@ -136,17 +136,7 @@ impl TypeRef {
     pub fn field(self, json_name: &str) -> Option<Field> {
         let record = self.record();
         let first = record.first_field();
-        let (mut low, mut high) = (0, record.field_count() as usize);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let field = Field(first + blob::field_by_rank(first, middle));
-            match field.name().cmp(json_name) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(field),
-            }
-        }
-        None
+        blob::field_by_name(first..first + record.field_count(), json_name).map(Field)
     }
 
     /// Has `apiVersion` and `kind`.
@@ -355,6 +345,17 @@ mod tests {
             [("containerPort", None), ("protocol", Some("\"TCP\""))]
         );
         assert!(container.field("Name").is_none());
+    }
+
+    #[test]
+    fn every_field_is_found_by_its_name_in_its_own_type_only() {
+        for ty in TypeRef::all() {
+            for field in ty.fields() {
+                assert_eq!(ty.field(field.name()), Some(field));
+            }
+            assert_eq!(ty.field("no such field"), None);
+        }
+        assert_eq!(ty("io.k8s.api.core.v1.Secret").field("containers"), None);
     }
 
     #[test]

@@ -12,30 +12,49 @@ const MAX_UNKNOWN: usize = 100;
 /// Upstream's wording is `unknown field "PATH"`.
 pub fn unknown_fields(ty: TypeRef, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    find_unknown(ty, value, &FieldPath::root(), &mut found);
+    find_unknown(ty, value, &Trail::Root, &mut found);
     found
 }
 
-fn find_unknown(ty: TypeRef, value: &Value, path: &FieldPath, found: &mut Vec<String>) {
+/// The way down to a value, told only when something is found there.
+enum Trail<'a> {
+    Root,
+    Member(&'a Trail<'a>, &'a str),
+    Index(&'a Trail<'a>, usize),
+}
+
+impl Trail<'_> {
+    fn path(&self) -> FieldPath {
+        match self {
+            Self::Root => FieldPath::root(),
+            Self::Member(parent, name) => parent.path().child(name),
+            Self::Index(parent, index) => parent.path().index(*index),
+        }
+    }
+}
+
+fn find_unknown(ty: TypeRef, value: &Value, here: &Trail<'_>, found: &mut Vec<String>) {
     match (ty.shape(), value) {
         (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
             for (i, value) in items.iter().enumerate() {
-                find_unknown(item, value, &path.index(i), found);
+                find_unknown(item, value, &Trail::Index(here, i), found);
             }
         }
         (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
             for (key, value) in map.iter() {
-                find_unknown(member, value, &path.child(key), found);
+                find_unknown(member, value, &Trail::Member(here, key), found);
             }
         }
         (Shape::Struct { .. }, Value::Object(map)) => {
             for (name, value) in map.iter() {
                 match ty.field(name) {
                     Some(field) if has_members(field.ty()) => {
-                        find_unknown(field.ty(), value, &path.child(name), found);
+                        find_unknown(field.ty(), value, &Trail::Member(here, name), found);
                     }
                     Some(_) => {}
-                    None if found.len() < MAX_UNKNOWN => found.push(path.child(name).as_str().to_owned()),
+                    None if found.len() < MAX_UNKNOWN => {
+                        found.push(here.path().child(name).as_str().to_owned());
+                    }
                     None => return,
                 }
             }
@@ -95,9 +114,17 @@ fn is_unset(field: Field, value: &Value) -> bool {
 
 /// Appends compact JSON: the fields of structs in Go's order, everything else sorted.
 pub fn write_json(ty: Option<TypeRef>, value: &Value, out: &mut Vec<u8>) {
-    let Some(ty) = ty else {
-        return json::write(value, out);
-    };
+    match ty {
+        Some(ty) => write_typed(ty, value, &mut Vec::new(), out),
+        None => json::write(value, out),
+    }
+}
+
+/// A member of a struct that is being written.
+type Member<'a> = (Option<Field>, &'a str, &'a Value);
+
+/// `open` holds the members still to be written of all structs around: one allocation for all.
+fn write_typed<'a>(ty: TypeRef, value: &'a Value, open: &mut Vec<Member<'a>>, out: &mut Vec<u8>) {
     match (ty.shape(), value) {
         (Shape::List { item, .. }, Value::Array(items)) if has_members(item) => {
             out.push(b'[');
@@ -105,46 +132,48 @@ pub fn write_json(ty: Option<TypeRef>, value: &Value, out: &mut Vec<u8>) {
                 if i > 0 {
                     out.push(b',');
                 }
-                write_json(Some(item), value, out);
+                write_typed(item, value, open, out);
             }
             out.push(b']');
         }
         (Shape::Map { value: member, .. }, Value::Object(map)) if has_members(member) => {
-            write_members(
-                map.iter().map(|(key, value)| (key.as_str(), Some(member), value)),
-                out,
-            );
+            out.push(b'{');
+            for (i, (key, value)) in map.iter().enumerate() {
+                write_name(i, key, out);
+                write_typed(member, value, open, out);
+            }
+            out.push(b'}');
         }
         (Shape::Struct { .. }, Value::Object(map)) => {
+            let mine = open.len();
+            open.extend(
+                map.iter()
+                    .map(|(name, value)| (ty.field(name), name.as_str(), value)),
+            );
             // A normalised object has known members only; others come last.
-            let mut members: Vec<_> = map
-                .iter()
-                .map(|(name, value)| (ty.field(name), name, value))
-                .collect();
-            members.sort_by_key(|(field, _, _)| field.map_or(usize::MAX, Field::position));
-            let members = members
-                .into_iter()
-                .map(|(field, name, value)| (name.as_str(), field.map(Field::ty), value));
-            write_members(members, out);
+            open[mine..].sort_by_key(|(field, _, _)| field.map_or(usize::MAX, Field::position));
+            out.push(b'{');
+            for i in 0..open.len() - mine {
+                let (field, name, value) = open[mine + i];
+                write_name(i, name, out);
+                match field {
+                    Some(field) => write_typed(field.ty(), value, open, out),
+                    None => json::write(value, out),
+                }
+            }
+            out.push(b'}');
+            open.truncate(mine);
         }
         _ => json::write(value, out),
     }
 }
 
-fn write_members<'a>(
-    members: impl Iterator<Item = (&'a str, Option<TypeRef>, &'a Value)>,
-    out: &mut Vec<u8>,
-) {
-    out.push(b'{');
-    for (i, (name, ty, value)) in members.enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        json::write_string(name, out);
-        out.push(b':');
-        write_json(ty, value, out);
+fn write_name(i: usize, name: &str, out: &mut Vec<u8>) {
+    if i > 0 {
+        out.push(b',');
     }
-    out.push(b'}');
+    json::write_string(name, out);
+    out.push(b':');
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ mod amounts;
 mod constraints;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use cloudeck_machinery::{Map, Quantity, Value};
+use cloudeck_machinery::{Map, Object, Quantity, Value};
 
 use crate::{AdmissionRequest, Context, Operation, Plugin, Refusal, Remarks};
 use amounts::{Amounts, pod_amounts, read_amounts};
@@ -25,7 +26,7 @@ impl Plugin for LimitRanger {
             return Ok(());
         }
         for range in ranges(request, context) {
-            fill_in(&mut request.object, &range);
+            fill_in(&mut request.object, range.kept_tree());
         }
         Ok(())
     }
@@ -38,7 +39,7 @@ impl Plugin for LimitRanger {
     ) -> Result<(), Refusal> {
         for range in ranges(request, context) {
             let mut violations = Vec::new();
-            for limit in range.items_at(&["spec", "limits"]) {
+            for limit in range.kept_tree().items_at(&["spec", "limits"]) {
                 check_limit(request, limit, &mut violations);
             }
             match violations.as_slice() {
@@ -52,7 +53,7 @@ impl Plugin for LimitRanger {
 }
 
 /// The limit ranges that concern the request.
-fn ranges(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Vec<Value> {
+fn ranges(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Vec<Arc<Object>> {
     let creates = request.operation == Operation::Create;
     let updates = request.operation == Operation::Update;
     // The resources of a pod change through the subresource only.
@@ -65,8 +66,7 @@ fn ranges(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Vec<Value> {
     if !concerned || ending {
         return Vec::new();
     }
-    let ranges = context.reader.list("", "limitranges", request.namespace);
-    ranges.iter().map(|range| range.tree()).collect()
+    context.reader.list("", "limitranges", request.namespace)
 }
 
 fn fill_in(pod: &mut Value, range: &Value) {

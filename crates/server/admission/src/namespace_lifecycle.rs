@@ -39,7 +39,7 @@ impl Plugin for NamespaceLifecycle {
                 request.namespace,
             )));
         };
-        let ending = namespace.tree().str_at(&["status", "phase"]) == Some("Terminating");
+        let ending = namespace.kept_tree().str_at(&["status", "phase"]) == Some("Terminating");
         if !ending || request.operation != Operation::Create {
             return Ok(());
         }

@@ -142,7 +142,7 @@ fn check_pod(
         let why = format!("failed to lookup namespace \"{}\"", request.namespace);
         return Err(Refusal::new(Status::internal(why)));
     };
-    let (policy, _) = Policy::of(&namespace.tree());
+    let (policy, _) = Policy::of(namespace.kept_tree());
     let insignificant = request
         .old
         .is_some_and(|old| !is_significant(&request.object, old));
@@ -176,7 +176,7 @@ fn check_template(request: &AdmissionRequest<'_>, context: &Context<'_>, remarks
     let Some(namespace) = context.reader.get("", "namespaces", "", request.namespace) else {
         return;
     };
-    let (policy, _) = Policy::of(&namespace.tree());
+    let (policy, _) = Policy::of(namespace.kept_tree());
     tell(&policy, &Pod::new(template, template), remarks);
 }
 

@@ -1,6 +1,8 @@
 //! Priority: a pod's class decides its priority; there is one default class at most.
 
-use cloudeck_machinery::Value;
+use std::sync::Arc;
+
+use cloudeck_machinery::{Object, Value};
 
 use crate::{AdmissionRequest, Context, Operation, Plugin, Refusal, Remarks};
 
@@ -47,6 +49,7 @@ impl Plugin for Priority {
         let Some(default) = default_class(context) else {
             return Ok(());
         };
+        let default = default.kept_tree();
         let name = default.str_at(&["metadata", "name"]).unwrap_or_default();
         if request.operation == Operation::Update
             && request.object.str_at(&["metadata", "name"]) == Some(name)
@@ -113,9 +116,9 @@ fn compute(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Result<Comp
     } else {
         let found = context.reader.get(GROUP, "priorityclasses", "", wanted);
         let missing = || request.forbid(format!("no PriorityClass with name {wanted} was found"));
-        Some(found.ok_or_else(missing)?.tree())
+        Some(found.ok_or_else(missing)?)
     };
-    Ok(match class {
+    Ok(match class.as_ref().map(|class| class.kept_tree()) {
         Some(class) => Computed {
             class: class.str_at(&["metadata", "name"]).unwrap_or_default().to_owned(),
             priority: class.int_at(&["value"]).unwrap_or_default(),
@@ -134,10 +137,10 @@ fn is_default(class: &Value) -> bool {
 }
 
 /// Of several (which a race may leave), the one with the lowest value.
-fn default_class(context: &Context<'_>) -> Option<Value> {
-    let classes = context.reader.list(GROUP, "priorityclasses", "");
-    let defaults = classes.iter().map(|class| class.tree()).filter(is_default);
-    defaults.min_by_key(|class| class.int_at(&["value"]).unwrap_or_default())
+fn default_class(context: &Context<'_>) -> Option<Arc<Object>> {
+    let classes = context.reader.list(GROUP, "priorityclasses", "").into_iter();
+    let defaults = classes.filter(|class| is_default(class.kept_tree()));
+    defaults.min_by_key(|class| class.kept_tree().int_at(&["value"]).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! ServiceAccount: every pod runs as an account that exists, and finds its token at the usual place.
 
+use std::sync::Arc;
+
 use cloudeck_auth::named_by_pod;
-use cloudeck_machinery::{Value, value};
+use cloudeck_machinery::{Object, Value, value};
 
 use crate::{AdmissionRequest, Awaited, Context, Operation, Plugin, Refusal, Remarks};
 
@@ -35,7 +37,8 @@ impl Plugin for ServiceAccount {
                 .set_at(&["spec", "serviceAccount"], DEFAULT_ACCOUNT);
         }
         let account = find_account(request, context)?;
-        if wants_token(&account, &request.object) {
+        let account = account.kept_tree();
+        if wants_token(account, &request.object) {
             mount_token(&mut request.object, &(context.random_suffix)());
         }
         let secrets = account.items_at(&["imagePullSecrets"]);
@@ -73,6 +76,7 @@ impl Plugin for ServiceAccount {
             )));
         }
         let account = find_account(request, context)?;
+        let account = account.kept_tree();
         let enforce = account
             .at(&["metadata", "annotations", ENFORCE_MOUNTABLE])
             .and_then(Value::as_str);
@@ -84,7 +88,7 @@ impl Plugin for ServiceAccount {
         } else {
             &[("ephemeralContainers", "ephemeral container")]
         };
-        match unlisted_secret(&account, &request.object, lists, creates) {
+        match unlisted_secret(account, &request.object, lists, creates) {
             Some(why) => Err(request.forbid(why)),
             None => Ok(()),
         }
@@ -123,10 +127,10 @@ fn check_mirror(request: &AdmissionRequest<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn find_account(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Result<Value, Refusal> {
+fn find_account(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Result<Arc<Object>, Refusal> {
     let (namespace, name) = (request.namespace, account_name(&request.object));
     if let Some(account) = context.reader.get("", "serviceaccounts", namespace, name) {
-        return Ok(account.tree());
+        return Ok(account);
     }
     let mut refusal = request.forbid(format!(
         "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"

@@ -68,14 +68,7 @@ impl View {
         self.conversion.serve(self, &mut tree);
         let mut json = Vec::with_capacity(object.json.len() + 64);
         cloudeck_schema::write_json(Some(self.ty), &tree, &mut json);
-        Arc::new(Object {
-            json: json.into(),
-            key: object.key.clone(),
-            uid: object.uid.clone(),
-            revision: object.revision,
-            labels: object.labels.clone(),
-            fields: object.fields.clone(),
-        })
+        Arc::new(object.with_json(json.into(), object.revision))
     }
 
     /// The tree as this view serves it.

@@ -34,9 +34,11 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
 pub fn parse_reporting(text: &[u8], duplicates: &mut Vec<String>) -> Result<Value, JsonError> {
     let mut parser = Parser {
         text,
+        valid: std::str::from_utf8(text).ok(),
         at: 0,
         duplicates,
         here: Vec::new(),
+        entries: Vec::new(),
     };
     parser.skip_space();
     let value = parser.value()?;
@@ -49,9 +51,13 @@ pub fn parse_reporting(text: &[u8], duplicates: &mut Vec<String>) -> Result<Valu
 
 struct Parser<'a> {
     text: &'a [u8],
+    /// The text, when all of it is UTF-8: then its strings need no check.
+    valid: Option<&'a str>,
     at: usize,
     duplicates: &'a mut Vec<String>,
     here: Vec<Step>,
+    /// The members read so far of all open objects, so that each object is allocated once, in its size.
+    entries: Vec<(Key, Value)>,
 }
 
 enum Step {
@@ -114,7 +120,7 @@ impl Parser<'_> {
 
     fn object(&mut self) -> Result<Value, JsonError> {
         self.at += 1;
-        let mut entries = Vec::new();
+        let mine = self.entries.len();
         self.skip_space();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -135,7 +141,7 @@ impl Parser<'_> {
             self.enter(Step::Member(key))?;
             let value = self.value()?;
             if let Some(Step::Member(key)) = self.here.pop() {
-                entries.push((key, value));
+                self.entries.push((key, value));
             }
             self.skip_space();
             match self.peek() {
@@ -145,6 +151,7 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
+        let entries = self.entries.drain(mine..).collect();
         let Self { here, duplicates, .. } = self;
         Ok(Value::Object(Map::from_unsorted(entries, |key| {
             duplicates.push(render(here, key));
@@ -234,21 +241,31 @@ impl Parser<'_> {
     fn string(&mut self) -> Result<CompactString, JsonError> {
         self.at += 1;
         let start = self.at;
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let plain = CompactString::new(self.utf8(start, self.at)?);
-                    self.at += 1;
-                    return Ok(plain);
-                }
-                Some(b'\\') => return self.escaped_string(start),
-                Some(0x00..=0x1F) | None => return Err(self.unexpected("in string literal")),
-                Some(_) => self.at += 1,
+        self.skip_plain();
+        match self.peek() {
+            Some(b'"') => {
+                let plain = CompactString::new(self.utf8(start, self.at)?);
+                self.at += 1;
+                Ok(plain)
             }
+            Some(b'\\') => self.escaped_string(start),
+            _ => Err(self.unexpected("in string literal")),
         }
     }
 
+    /// To the next byte that means something in a string.
+    fn skip_plain(&mut self) {
+        let rest = &self.text[self.at..];
+        let plain = rest
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1F));
+        self.at += plain.unwrap_or(rest.len());
+    }
+
     fn utf8(&self, start: usize, end: usize) -> Result<&str, JsonError> {
+        if let Some(part) = self.valid.and_then(|text| text.get(start..end)) {
+            return Ok(part);
+        }
         std::str::from_utf8(&self.text[start..end]).map_err(|e| JsonError::InvalidUtf8 {
             offset: start + e.valid_up_to(),
         })
@@ -269,9 +286,7 @@ impl Parser<'_> {
                 Some(0x00..=0x1F) | None => return Err(self.unexpected("in string literal")),
                 Some(_) => {
                     let from = self.at;
-                    while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0x00..=0x1F)) {
-                        self.at += 1;
-                    }
+                    self.skip_plain();
                     out.push_str(self.utf8(from, self.at)?);
                 }
             }

@@ -7,6 +7,9 @@ use super::Value;
 /// A member name. Up to 24 bytes are held inline.
 pub type Key = CompactString;
 
+/// Up to so many members are looked through one by one.
+const SMALL: usize = 24;
+
 /// Members sorted by the byte order of their keys, each key once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Map {
@@ -37,16 +40,26 @@ impl Map {
             .binary_search_by(|(other, _)| other.as_str().cmp(key))
     }
 
+    /// Where a member stands. Few keys are as long as the one looked for, so that in most maps looking at all of them
+    /// is cheaper than comparing with some.
+    fn position(&self, key: &str) -> Option<usize> {
+        if self.entries.len() > SMALL {
+            return self.find(key).ok();
+        }
+        let same = |other: &Key| other.len() == key.len() && other.as_bytes() == key.as_bytes();
+        self.entries.iter().position(|(other, _)| same(other))
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.find(key).ok().map(|at| &self.entries[at].1)
+        self.position(key).map(|at| &self.entries[at].1)
     }
 
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.find(key).ok().map(|at| &mut self.entries[at].1)
+        self.position(key).map(|at| &mut self.entries[at].1)
     }
 
     pub fn contains_key(&self, key: &str) -> bool {
-        self.find(key).is_ok()
+        self.position(key).is_some()
     }
 
     /// Sets a member and returns what stood there.
@@ -71,7 +84,7 @@ impl Map {
     }
 
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        self.find(key).ok().map(|at| self.entries.remove(at).1)
+        self.position(key).map(|at| self.entries.remove(at).1)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Key, &Value)> {

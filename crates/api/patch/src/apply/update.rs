@@ -63,11 +63,16 @@ pub fn track_update(input: UpdateInput<'_>) {
         return;
     }
     if !changes.is_empty() {
-        let (mut set, touched) = changes.into_set_and_touched();
-        for entry in &mut entries {
-            entry.fields.subtract(&touched);
-        }
-        entries.retain(|entry| !entry.fields.is_empty());
+        let mut set = if entries.is_empty() {
+            changes.into_set()
+        } else {
+            let (set, touched) = changes.into_set_and_touched();
+            for entry in &mut entries {
+                entry.fields.subtract(&touched);
+            }
+            entries.retain(|entry| !entry.fields.is_empty());
+            set
+        };
         strip(&mut set);
         if !set.is_empty() {
             record(&mut entries, set, &input);

@@ -27,10 +27,20 @@ impl Comparison {
         }
     }
 
-    /// What the second tree says anew, and everything that changed at all.
+    /// What the second tree says anew.
+    pub(crate) fn into_set(self) -> FieldSet {
+        self.modified.union(self.added)
+    }
+
+    /// As [`Comparison::into_set`], and everything that changed at all.
     pub(crate) fn into_set_and_touched(self) -> (FieldSet, FieldSet) {
-        let set = self.modified.union(self.added);
-        let touched = set.clone().union(self.removed);
+        let Self {
+            removed,
+            modified,
+            added,
+        } = self;
+        let set = modified.union(added);
+        let touched = set.clone().union(removed);
         (set, touched)
     }
 }
@@ -76,6 +86,14 @@ impl Changes {
 }
 
 fn walk(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
+    if let (None, Some(new)) = (old, new) {
+        // Most of a new object: there is nothing to compare with.
+        out.added = Node {
+            member: true,
+            children: added(ty, new),
+        };
+        return;
+    }
     match ty.declared_form() {
         Some(Form::Leaf | Form::Open) => out.leaf(old, new),
         Some(Form::Map) => map(ty, old, new, out),
@@ -120,6 +138,40 @@ fn map(ty: Type, old: Option<&Value>, new: Option<&Value>, out: &mut Changes) {
     });
     out.added.member |= old.is_none();
     out.removed.member |= new.is_none();
+}
+
+/// What lies below a value that was not there before.
+fn added(ty: Type, new: &Value) -> Vec<(Key, Value)> {
+    let (members, items) = (new.as_object(), new.as_array().unwrap_or_default());
+    let form = ty.declared_form().unwrap_or_else(|| ty.form(Some(new)));
+    match (form, members) {
+        (Form::Map, Some(members)) => {
+            let member = |(name, value): (&Key, &Value)| {
+                let below = Node {
+                    member: true,
+                    children: added(ty.member(name), value),
+                };
+                (field_element(name), Value::Object(below.into_tree()))
+            };
+            members.iter().map(member).collect()
+        }
+        (Form::List(declared), _) => {
+            let group = |(element, group): (Key, Vec<&Value>)| {
+                let below = match *group {
+                    [one] => added(declared.item, one),
+                    // Items that share an element are one value.
+                    _ => Vec::new(),
+                };
+                let below = Node {
+                    member: true,
+                    children: below,
+                };
+                (element, Value::Object(below.into_tree()))
+            };
+            groups(&declared, items).into_iter().map(group).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Walks the members of two maps together.

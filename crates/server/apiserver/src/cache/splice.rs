@@ -53,14 +53,8 @@ fn replace_revision(json: &[u8], revision: u64) -> Option<Bytes> {
 /// # Panics
 /// When the object's bytes hold no resourceVersion, which [`with_revision`] rules out.
 pub(crate) fn under_revision(object: &Object, revision: u64) -> Object {
-    Object {
-        json: replace_revision(&object.json, revision).expect("cached objects hold their resourceVersion"),
-        key: object.key.clone(),
-        uid: object.uid.clone(),
-        revision,
-        labels: object.labels.clone(),
-        fields: object.fields.clone(),
-    }
+    let json = replace_revision(&object.json, revision).expect("cached objects hold their resourceVersion");
+    object.with_json(json, revision)
 }
 
 fn push_decimal(out: &mut Vec<u8>, number: u64) {

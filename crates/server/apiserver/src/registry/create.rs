@@ -26,6 +26,9 @@ pub(crate) async fn create_tree(
     applied: bool,
 ) -> Result<Arc<Object>, Status> {
     let generated = tree.str_at(&["metadata", "name"]).unwrap_or_default().is_empty();
+    if !generated && !alloc::chooses(call.kind()) {
+        return attempt(call, tree, applied).await;
+    }
     let mut last = Status::internal("no attempt was made");
     for _ in 0..ATTEMPTS {
         match attempt(call, tree.clone(), applied).await {
