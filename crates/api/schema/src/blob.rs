@@ -120,7 +120,10 @@ impl FieldRecord {
 
 /// The number of the field called `name`, of the type with these fields.
 pub(crate) fn field_by_name(fields: Range<u32>, name: &str) -> Option<u32> {
-    let (slots, count) = (HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * FIELD_SIZE, slot_count());
+    let (slots, count) = (
+        HEADER_SIZE + type_count() * TYPE_SIZE + field_count() * FIELD_SIZE,
+        slot_count(),
+    );
     let mut at = hash(fields.start, name);
     loop {
         at &= count - 1;

@@ -216,9 +216,9 @@ mod tests {
         let whole: String = strands.concat();
         for step in 1..=whole.len() {
             let mut rope = Rope::default();
-            strands
-                .iter()
-                .for_each(|strand| rope.push(Bytes::from_static(strand.as_bytes())));
+            for strand in strands {
+                rope.push(Bytes::from_static(strand.as_bytes()));
+            }
             let (mut piece, mut read) = (Piece::Rope(rope), Vec::new());
             while piece.has_remaining() {
                 let mut slices = [IoSlice::new(&[]); 3];
