@@ -8,9 +8,11 @@
 //!
 //! Start reading at [`Registry`].
 
+mod chain;
 mod exposition;
 pub mod logging;
 mod registry;
 
+pub use chain::chain;
 pub use logging::{InitLoggingError, init_logging};
 pub use registry::{Counter, CounterFamily, Gauge, GaugeFamily, Histogram, HistogramFamily, Registry};

@@ -2,85 +2,174 @@
 //! ago and whose binding is not seen yet (assumed).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use cloudeck_machinery::Object;
+use compact_str::CompactString;
 
-use crate::model::{NodeInfo, PodInfo, ReadModelError};
-use crate::plugins::ClusterEvent;
+use crate::model::{NodeId, NodeInfo, PodInfo, ReadModelError};
+use crate::surroundings::Surroundings;
+use crate::tally::{HeldTerms, NodeCounts, PodQuery, Tallies};
+
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The scheduler's picture of the cluster.
 #[derive(Debug, Default)]
 pub struct Cache {
-    nodes: BTreeMap<String, NodeInfo>,
+    /// By their place; `None` is free.
+    nodes: Vec<Option<NodeInfo>>,
+    free: Vec<NodeId>,
+    by_name: HashMap<CompactString, NodeId>,
+    /// Known nodes in the order in which they are looked at: zones in turns. Made when it is asked for.
+    order: OnceLock<Vec<NodeId>>,
     /// Pods that count on a node, by uid.
-    placed: HashMap<String, PodInfo>,
+    placed: HashMap<CompactString, Arc<PodInfo>>,
+    by_namespace: HashMap<CompactString, HashSet<CompactString>>,
+    /// How many placed pods have a priority.
+    priorities: BTreeMap<i32, usize>,
     /// Uids of pods counted before their binding was seen.
-    assumed: HashSet<String>,
+    assumed: HashSet<CompactString>,
+    /// Pods for which room is being made, by node.
+    nominated: BTreeMap<CompactString, Vec<Arc<PodInfo>>>,
+    /// How many nodes have an image.
+    images: HashMap<CompactString, usize>,
+    tallies: Tallies,
+    held: HeldTerms,
+    pub surroundings: Surroundings,
 }
 
 impl Cache {
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes.values()
+    /// Nodes whose objects are known, in the order in which they are looked at.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeInfo> + Clone {
+        self.order().iter().map(|id| self.at(*id))
     }
 
-    /// Takes over a node's object; tells what that may change for waiting pods.
-    pub fn set_node(&mut self, object: &Object) -> Result<Vec<ClusterEvent>, ReadModelError> {
-        let name = object.key.name.to_string();
-        let mut next = self.nodes.get(&name).cloned().unwrap_or_default();
-        next.update(object)?;
-        let before = self.nodes.insert(name.clone(), next);
-        let now = &self.nodes[&name];
-        let Some(before) = before.filter(|node| node.known) else {
-            return Ok(vec![ClusterEvent::NodeAdded]);
+    /// The known node at this place of the order, counted on from the start again after the last.
+    ///
+    /// # Panics
+    /// When there is no node.
+    pub fn nth(&self, at: usize) -> &NodeInfo {
+        let order = self.order();
+        self.at(order[at % order.len()])
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        let id = self.by_name.get(name)?;
+        Some(self.at(*id)).filter(|node| node.known)
+    }
+
+    pub fn at(&self, id: NodeId) -> &NodeInfo {
+        self.nodes[id as usize]
+            .as_ref()
+            .expect("places are given up after every mention of them")
+    }
+
+    /// How many pods that the query means count on each node.
+    pub fn count(&self, query: PodQuery) -> Arc<NodeCounts> {
+        self.tallies.of(query, |query| {
+            let mut counts = NodeCounts::new();
+            let mut take = |pod: &PodInfo| {
+                if query.matches(pod) {
+                    *counts.entry(self.by_name[&pod.node_name]).or_insert(0) += 1;
+                }
+            };
+            match query.all_of.first().map(|matcher| &matcher.namespaces) {
+                Some(crate::tally::Namespaces::Listed(listed)) => {
+                    let uids = listed.iter().filter_map(|name| self.by_namespace.get(name));
+                    uids.flatten().for_each(|uid| take(&self.placed[uid]));
+                }
+                _ => self.placed.values().for_each(|pod| take(pod)),
+            }
+            counts
+        })
+    }
+
+    pub fn held_terms(&self) -> &HeldTerms {
+        &self.held
+    }
+
+    /// How many nodes have the image.
+    pub fn nodes_with_image(&self, name: &str) -> usize {
+        self.images.get(name).copied().unwrap_or(0)
+    }
+
+    /// Pods for which room is being made on the node.
+    pub fn nominated(&self, node: &str) -> &[Arc<PodInfo>] {
+        self.nominated.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether any pod that runs is less important than this.
+    pub fn has_pods_below(&self, priority: i32) -> bool {
+        self.priorities
+            .keys()
+            .next()
+            .is_some_and(|lowest| *lowest < priority)
+    }
+
+    /// Takes over a node's object; gives what was known of the node before.
+    pub fn set_node(&mut self, object: &Object) -> Result<Option<NodeInfo>, ReadModelError> {
+        let id = self.place_of(&object.key.name);
+        let before = self.at(id).clone();
+        let mut next = before.clone();
+        if let Err(error) = next.update(object) {
+            self.give_up_if_empty(id);
+            return Err(error);
+        }
+        self.count_images(&before, false);
+        self.count_images(&next, true);
+        let moved = !before.known || before.label(ZONE) != next.label(ZONE);
+        self.nodes[id as usize] = Some(next);
+        if moved {
+            self.order = OnceLock::new();
+        }
+        Ok(Some(before).filter(|node| node.known))
+    }
+
+    /// Forgets a node's object, and gives what was known of it; pods that still count there keep their place in case
+    /// it comes back.
+    pub fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
+        let id = *self.by_name.get(name)?;
+        let before = self.at(id).clone();
+        self.count_images(&before, false);
+        let mut rest = NodeInfo {
+            id,
+            name: name.into(),
+            ..NodeInfo::default()
         };
-        let mut events = Vec::new();
-        let raised = |(resource, amount): (&String, &i64)| {
-            before.allocatable.get(resource).is_none_or(|old| old < amount)
-        };
-        if now.allocatable.iter().any(raised) {
-            events.push(ClusterEvent::NodeAllocatableRaised);
-        }
-        if now.labels != before.labels {
-            events.push(ClusterEvent::NodeLabelsChanged);
-        }
-        if now.taints != before.taints || now.unschedulable != before.unschedulable {
-            events.push(ClusterEvent::NodeTaintsChanged);
-        }
-        Ok(events)
+        before.pods.iter().for_each(|pod| rest.add_pod(pod));
+        self.nodes[id as usize] = Some(rest);
+        self.give_up_if_empty(id);
+        self.order = OnceLock::new();
+        Some(before).filter(|node| node.known)
     }
 
-    /// Forgets a node's object; pods that still count there keep their place in case it comes back.
-    pub fn remove_node(&mut self, name: &str) {
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.known = false;
-        }
-        self.drop_if_empty(name);
-    }
-
-    /// Counts a pod that the API shows on a node. Ends an assumption.
-    pub fn set_pod(&mut self, pod: PodInfo) {
-        self.assumed.remove(&pod.uid);
-        self.take_out(&pod.uid);
+    /// Counts a pod that the API shows on a node; gives it as it was counted before. Ends an assumption.
+    pub fn set_pod(&mut self, pod: PodInfo) -> Option<Arc<PodInfo>> {
+        let was_assumed = self.assumed.remove(&pod.uid);
+        let before = self.take_out(&pod.uid);
         self.put_in(pod);
+        before.filter(|_| !was_assumed)
     }
 
     /// Counts a pod on a node before the API shows it there.
     pub fn assume(&mut self, mut pod: PodInfo, node: &str) {
-        node.clone_into(&mut pod.node_name);
+        pod.node_name = node.into();
         self.assumed.insert(pod.uid.clone());
         self.take_out(&pod.uid);
         self.put_in(pod);
     }
 
-    /// The binding failed: the pod does not count any more, unless the API has shown it since.
-    pub fn forget(&mut self, uid: &str) {
-        if self.assumed.remove(uid) {
-            self.take_out(uid);
+    /// The binding failed: the pod does not count any more, unless the API has shown it since. Gives the pod if it had
+    /// counted.
+    pub fn forget(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        if !self.assumed.remove(uid) {
+            return None;
         }
+        self.take_out(uid)
     }
 
-    /// The pod is gone or has ended. Whether it had counted.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
+    /// The pod is gone or has ended. Gives it if it had counted.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         self.assumed.remove(uid);
         self.take_out(uid)
     }
@@ -89,112 +178,121 @@ impl Cache {
         self.assumed.contains(uid)
     }
 
-    fn put_in(&mut self, pod: PodInfo) {
-        let node = self.nodes.entry(pod.node_name.clone()).or_default();
-        if node.name.is_empty() {
-            node.name.clone_from(&pod.node_name);
+    /// Notes for which node room is made for the pod; none when the name is empty.
+    pub fn nominate(&mut self, pod: &PodInfo, node: &str) {
+        self.forget_nomination(&pod.uid);
+        if node.is_empty() {
+            return;
         }
-        node.add_pod(&pod);
+        let mut pod = pod.clone();
+        pod.nominated_node = node.into();
+        self.nominated.entry(node.into()).or_default().push(Arc::new(pod));
+    }
+
+    pub fn forget_nomination(&mut self, uid: &str) {
+        for pods in self.nominated.values_mut() {
+            pods.retain(|pod| pod.uid != uid);
+        }
+        self.nominated.retain(|_, pods| !pods.is_empty());
+    }
+
+    fn put_in(&mut self, pod: PodInfo) {
+        let id = self.place_of(&pod.node_name);
+        let pod = Arc::new(pod);
+        if let Some(node) = &mut self.nodes[id as usize] {
+            node.add_pod(&pod);
+        }
+        *self.priorities.entry(pod.priority).or_insert(0) += 1;
+        self.tallies.change(&pod, id, 1);
+        self.held.change(&pod, id, 1);
+        let there = self.by_namespace.entry(pod.key.namespace.clone()).or_default();
+        there.insert(pod.uid.clone());
         self.placed.insert(pod.uid.clone(), pod);
     }
 
-    fn take_out(&mut self, uid: &str) -> bool {
-        let Some(pod) = self.placed.remove(uid) else {
-            return false;
-        };
-        if let Some(node) = self.nodes.get_mut(&pod.node_name) {
-            node.remove_pod(&pod);
+    fn take_out(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let pod = self.placed.remove(uid)?;
+        if let Some(there) = self.by_namespace.get_mut(&pod.key.namespace) {
+            there.remove(uid);
+            if there.is_empty() {
+                self.by_namespace.remove(&pod.key.namespace);
+            }
         }
-        self.drop_if_empty(&pod.node_name);
-        true
+        let id = self.by_name[&pod.node_name];
+        if let Some(node) = &mut self.nodes[id as usize] {
+            node.remove_pod(uid);
+        }
+        if let Some(count) = self.priorities.get_mut(&pod.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&pod.priority);
+            }
+        }
+        self.tallies.change(&pod, id, -1);
+        self.held.change(&pod, id, -1);
+        self.give_up_if_empty(id);
+        Some(pod)
     }
 
-    fn drop_if_empty(&mut self, name: &str) {
-        if self
-            .nodes
-            .get(name)
-            .is_some_and(|node| !node.known && node.pods == 0)
-        {
-            self.nodes.remove(name);
+    /// The place of the node, a new one if it has none.
+    fn place_of(&mut self, name: &str) -> NodeId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
         }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(None);
+            NodeId::try_from(self.nodes.len() - 1).expect("fewer nodes than numbers")
+        });
+        self.nodes[id as usize] = Some(NodeInfo {
+            id,
+            name: name.into(),
+            ..NodeInfo::default()
+        });
+        self.by_name.insert(name.into(), id);
+        id
+    }
+
+    fn give_up_if_empty(&mut self, id: NodeId) {
+        let place = &mut self.nodes[id as usize];
+        if let Some(node) = place.take_if(|node| !node.known && node.pods.is_empty()) {
+            self.by_name.remove(&node.name);
+            self.free.push(id);
+        }
+    }
+
+    fn count_images(&mut self, node: &NodeInfo, there: bool) {
+        for (name, _) in &node.images {
+            let count = self.images.entry(name.clone()).or_insert(0);
+            if there {
+                *count += 1;
+            } else {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.images.remove(name);
+                }
+            }
+        }
+    }
+
+    /// By name within a zone, one of each zone in turns.
+    fn order(&self) -> &[NodeId] {
+        self.order.get_or_init(|| {
+            let mut zones: BTreeMap<&str, Vec<(&str, NodeId)>> = BTreeMap::new();
+            for node in self.nodes.iter().flatten().filter(|node| node.known) {
+                let zone = zones.entry(node.label(ZONE).unwrap_or_default()).or_default();
+                zone.push((&node.name, node.id));
+            }
+            let mut turns: Vec<(usize, usize, NodeId)> = Vec::new();
+            for (zone, nodes) in zones.values_mut().enumerate() {
+                nodes.sort_unstable();
+                let nodes = nodes.iter().enumerate();
+                turns.extend(nodes.map(|(turn, (_, id))| (turn, zone, *id)));
+            }
+            turns.sort_unstable();
+            turns.into_iter().map(|(_, _, id)| id).collect()
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use cloudeck_machinery::json;
-
-    use super::*;
-    use crate::model::tests::{object, pod};
-
-    fn node(text: &str) -> Object {
-        object(&json::parse(text.as_bytes()).unwrap())
-    }
-
-    const NODE: &str = r#"{"metadata":{"name":"n"},"status":{"allocatable":{"cpu":"2","pods":"9"}}}"#;
-
-    fn on(uid: &str) -> PodInfo {
-        let mut info = pod(
-            r#"{"metadata":{"name":"p"},"spec":{"nodeName":"n","containers":[{"name":"c","resources":{"requests":{"cpu":"1"}}}]}}"#,
-        );
-        info.uid = uid.into();
-        info
-    }
-
-    fn used(cache: &Cache) -> i64 {
-        cache
-            .nodes()
-            .next()
-            .map_or(0, |n| n.requested.get("cpu").copied().unwrap_or(0))
-    }
-
-    #[test]
-    fn an_assumed_pod_counts_once_when_its_binding_is_seen() {
-        let mut cache = Cache::default();
-        cache.set_node(&node(NODE)).unwrap();
-        cache.assume(on("u"), "n");
-        assert_eq!(used(&cache), 1000);
-        cache.set_pod(on("u"));
-        assert_eq!(used(&cache), 1000);
-        cache.forget("u");
-        assert_eq!(used(&cache), 1000);
-        assert!(cache.remove_pod("u"));
-        assert_eq!(used(&cache), 0);
-    }
-
-    #[test]
-    fn a_failed_binding_gives_the_room_back() {
-        let mut cache = Cache::default();
-        cache.set_node(&node(NODE)).unwrap();
-        cache.assume(on("u"), "n");
-        cache.forget("u");
-        assert_eq!(used(&cache), 0);
-    }
-
-    #[test]
-    fn pods_may_come_before_their_node_and_outlive_it() {
-        let mut cache = Cache::default();
-        cache.set_pod(on("u"));
-        assert!(!cache.nodes().next().unwrap().known);
-        assert_eq!(cache.set_node(&node(NODE)).unwrap(), [ClusterEvent::NodeAdded]);
-        assert_eq!(used(&cache), 1000);
-        cache.remove_node("n");
-        assert_eq!(cache.nodes().count(), 1);
-        cache.remove_pod("u");
-        assert_eq!(cache.nodes().count(), 0);
-    }
-
-    #[test]
-    fn changes_of_a_node_are_told_by_what_they_may_help() {
-        let mut cache = Cache::default();
-        cache.set_node(&node(NODE)).unwrap();
-        let more = r#"{"metadata":{"name":"n","labels":{"a":"b"}},"spec":{"unschedulable":true},"status":{"allocatable":{"cpu":"4","pods":"9"}}}"#;
-        let wanted = [
-            ClusterEvent::NodeAllocatableRaised,
-            ClusterEvent::NodeLabelsChanged,
-            ClusterEvent::NodeTaintsChanged,
-        ];
-        assert_eq!(cache.set_node(&node(more)).unwrap(), wanted);
-        assert_eq!(cache.set_node(&node(more)).unwrap(), []);
-    }
-}
+pub(crate) mod tests;

@@ -1,13 +1,24 @@
 //! Pods and nodes as the scheduler sees them: decoded once, small.
 
+mod node;
+mod resources;
+mod terms;
+
+pub use node::{NodeId, NodeInfo};
+pub use resources::Resources;
+pub use terms::{PodTerms, Spread, Term, Wish};
+
 use std::collections::BTreeMap;
 
-use cloudeck_machinery::quantity::Quantity;
 use cloudeck_machinery::{Object, ObjectKey};
-use k8s_openapi::api::core::v1::{Container, Node, NodeAffinity, Pod, PodSpec, Taint, Toleration};
+use compact_str::{CompactString, format_compact};
+use k8s_openapi::api::core::v1::{NodeAffinity, Pod, PodSpec, PodStatus, Toleration};
 
-/// Amounts by resource name: CPU in millicores, everything else in units (bytes, pieces).
-pub type Amounts = BTreeMap<String, i64>;
+/// Labels, sorted by key.
+pub type Labels = Box<[(CompactString, CompactString)]>;
+
+/// `(protocol, host address, port)`.
+pub type HostPort = (CompactString, CompactString, i32);
 
 /// Upstream's stand-ins for pods that ask for nothing, used in scores only.
 const DEFAULT_MILLI_CPU: i64 = 100;
@@ -17,22 +28,36 @@ const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodInfo {
     pub key: ObjectKey,
-    pub uid: String,
+    pub uid: CompactString,
     pub revision: u64,
+    pub labels: Labels,
     pub priority: i32,
-    pub requests: Amounts,
-    pub node_name: String,
-    pub scheduler_name: String,
+    /// `preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    pub requests: Resources,
+    pub node_name: CompactString,
+    /// The node whose pods make room for this one.
+    pub nominated_node: CompactString,
+    pub scheduler_name: CompactString,
     pub node_selector: BTreeMap<String, String>,
-    pub node_affinity: Option<NodeAffinity>,
+    pub node_affinity: Option<Box<NodeAffinity>>,
     pub tolerations: Vec<Toleration>,
+    pub terms: Option<Box<PodTerms>>,
+    pub spread: Box<[Spread]>,
     pub gates: Vec<String>,
-    /// `(protocol, host address, port)`.
-    pub host_ports: Vec<(String, String, i32)>,
+    pub host_ports: Vec<HostPort>,
+    /// The images of its containers and volumes, with tag.
+    pub images: Box<[CompactString]>,
+    /// Kind and name of the controlling owner.
+    pub owner: Option<(CompactString, CompactString)>,
     /// Constraints that this scheduler does not know, by name.
     pub unsupported: Option<&'static str>,
+    /// Seconds since the epoch; `None` before the agent has taken it.
+    pub started: Option<i64>,
     pub terminal: bool,
     pub deleting: bool,
+    /// Makes room for a pod of higher priority.
+    pub preempted: bool,
 }
 
 /// The object is not a pod or node that can be read.
@@ -56,27 +81,40 @@ impl PodInfo {
     }
 
     fn from_pod(object: &Object, pod: Pod) -> Self {
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|s| s.phase.clone())
-            .unwrap_or_default();
-        let deleting = pod.metadata.deletion_timestamp.is_some();
+        let status = pod.status.unwrap_or_default();
         let spec = pod.spec.unwrap_or_default();
+        let own = object.key.namespace.as_str();
+        let owners = pod.metadata.owner_references.unwrap_or_default();
+        let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         Self {
             key: object.key.clone(),
-            uid: object.uid.to_string(),
+            uid: object.uid.clone(),
             revision: object.revision,
+            labels: object.labels.clone(),
             priority: spec.priority.unwrap_or(0),
-            requests: requests(&spec),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            requests: resources::requests(&spec),
             host_ports: host_ports(&spec),
+            images: images(&spec),
             unsupported: unsupported(&spec),
-            node_name: spec.node_name.unwrap_or_default(),
-            scheduler_name: spec
-                .scheduler_name
-                .unwrap_or_else(|| "default-scheduler".to_owned()),
+            terms: spec
+                .affinity
+                .as_ref()
+                .and_then(|affinity| PodTerms::read(affinity, own)),
+            spread: Spread::read_all(&spec, &object.labels),
+            owner: owner.map(|owner| (owner.kind.into(), owner.name.into())),
+            terminal: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            preempted: is_preempted(&status),
+            started: status.start_time.map(|at| at.0.as_second()),
+            nominated_node: status.nominated_node_name.unwrap_or_default().into(),
+            node_name: spec.node_name.unwrap_or_default().into(),
+            scheduler_name: spec.scheduler_name.map_or("default-scheduler".into(), Into::into),
             node_selector: spec.node_selector.unwrap_or_default(),
-            node_affinity: spec.affinity.and_then(|affinity| affinity.node_affinity),
+            node_affinity: spec
+                .affinity
+                .and_then(|affinity| affinity.node_affinity)
+                .map(Box::new),
             tolerations: spec.tolerations.unwrap_or_default(),
             gates: spec
                 .scheduling_gates
@@ -84,222 +122,89 @@ impl PodInfo {
                 .into_iter()
                 .map(|gate| gate.name)
                 .collect(),
-            terminal: matches!(phase.as_str(), "Succeeded" | "Failed"),
-            deleting,
         }
     }
 
     /// What the pod counts for in scores: at least a little.
-    pub fn scored(&self, resource: &str) -> i64 {
-        let asked = self.requests.get(resource).copied().unwrap_or(0);
-        match resource {
-            "cpu" if asked == 0 => DEFAULT_MILLI_CPU,
-            "memory" if asked == 0 => DEFAULT_MEMORY_BYTES,
-            _ => asked,
+    pub fn scored_cpu(&self) -> i64 {
+        match self.requests.milli_cpu {
+            0 => DEFAULT_MILLI_CPU,
+            asked => asked,
         }
     }
-}
 
-/// The sum of the containers, or the largest init container where that is more; restartable init containers count with
-/// everything that starts after them; overhead on top. Source: `component-helpers/resource`.
-fn requests(spec: &PodSpec) -> Amounts {
-    let mut total = Amounts::new();
-    for container in &spec.containers {
-        add(&mut total, &of_container(container));
-    }
-    let mut restartable = Amounts::new();
-    let mut peak = Amounts::new();
-    for container in spec.init_containers.iter().flatten() {
-        let own = of_container(container);
-        let mut moment = restartable.clone();
-        add(&mut moment, &own);
-        raise(&mut peak, &moment);
-        if container.restart_policy.as_deref() == Some("Always") {
-            add(&mut total, &own);
-            add(&mut restartable, &own);
+    pub fn scored_memory(&self) -> i64 {
+        match self.requests.memory {
+            0 => DEFAULT_MEMORY_BYTES,
+            asked => asked,
         }
     }
-    raise(&mut total, &peak);
-    if let Some(overhead) = &spec.overhead {
-        add(&mut total, &amounts(overhead));
-    }
-    total
-}
 
-fn of_container(container: &Container) -> Amounts {
-    let resources = container.resources.as_ref();
-    let mut found = resources
-        .and_then(|r| r.limits.as_ref())
-        .map(amounts)
-        .unwrap_or_default();
-    // A limit is the request where there is none.
-    found.extend(
-        resources
-            .and_then(|r| r.requests.as_ref())
-            .map(amounts)
-            .unwrap_or_default(),
-    );
-    found
-}
-
-type ApiAmounts = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
-
-fn amounts(list: &ApiAmounts) -> Amounts {
-    list.iter()
-        .filter_map(|(name, quantity)| {
-            let quantity = quantity.0.parse::<Quantity>().ok()?;
-            let amount = if name == "cpu" {
-                quantity.milli_value()
-            } else {
-                quantity.value()
-            };
-            Some((name.clone(), amount))
-        })
-        .collect()
-}
-
-/// Adds `more` to `total`.
-pub fn add(total: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        let entry = total.entry(name.clone()).or_insert(0);
-        *entry = entry.saturating_add(*amount);
+    /// Whether what decides on its place is as in the other.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.gates == other.gates
+            && self.requests == other.requests
+            && self.tolerations == other.tolerations
+            && self.node_selector == other.node_selector
+            && self.node_affinity == other.node_affinity
+            && self.labels == other.labels
+            && self.unsupported == other.unsupported
     }
 }
 
-/// Takes `less` from `total`.
-pub fn subtract(total: &mut Amounts, less: &Amounts) {
-    for (name, amount) in less {
-        if let Some(entry) = total.get_mut(name) {
-            *entry = entry.saturating_sub(*amount);
-        }
-    }
-}
-
-fn raise(total: &mut Amounts, to: &Amounts) {
-    for (name, amount) in to {
-        let entry = total.entry(name.clone()).or_insert(0);
-        *entry = (*entry).max(*amount);
-    }
-}
-
-fn host_ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
-    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
-    ports
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.iter().chain(sidecars);
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
         .filter_map(|port| {
-            let host_port = port.host_port.filter(|p| *p > 0)?;
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            let address = port
-                .host_ip
-                .clone()
-                .filter(|a| !a.is_empty())
-                .unwrap_or_else(|| "0.0.0.0".to_owned());
-            Some((protocol, address, host_port))
+            let host_port = port.host_port.filter(|port| *port > 0)?;
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            let address = port.host_ip.as_deref().filter(|address| !address.is_empty());
+            Some((protocol.into(), address.unwrap_or("0.0.0.0").into(), host_port))
         })
         .collect()
 }
 
-fn unsupported(spec: &PodSpec) -> Option<&'static str> {
-    let affinity = spec.affinity.as_ref();
-    let required = affinity.is_some_and(|a| {
-        let pods = a
-            .pod_affinity
-            .as_ref()
-            .and_then(|p| p.required_during_scheduling_ignored_during_execution.as_ref());
-        let apart = a
-            .pod_anti_affinity
-            .as_ref()
-            .and_then(|p| p.required_during_scheduling_ignored_during_execution.as_ref());
-        pods.is_some_and(|p| !p.is_empty()) || apart.is_some_and(|p| !p.is_empty())
-    });
-    if required {
-        return Some("inter-pod affinity");
-    }
-    let spread = spec.topology_spread_constraints.iter().flatten();
-    if spread
-        .into_iter()
-        .any(|c| c.when_unsatisfiable == "DoNotSchedule")
-    {
-        return Some("topology spread constraints");
-    }
-    let claims = spec
+fn images(spec: &PodSpec) -> Box<[CompactString]> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let of_containers = containers.map(|container| container.image.as_deref().unwrap_or_default());
+    let volumes = spec
         .volumes
         .iter()
         .flatten()
-        .any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
-    if claims {
+        .filter_map(|volume| volume.image.as_ref());
+    let of_volumes = volumes.map(|image| image.reference.as_deref().unwrap_or_default());
+    of_containers.chain(of_volumes).map(with_tag).collect()
+}
+
+/// As nodes name images: never without a tag.
+fn with_tag(image: &str) -> CompactString {
+    if image.rfind(':') <= image.rfind('/') {
+        format_compact!("{image}:latest")
+    } else {
+        image.into()
+    }
+}
+
+fn is_preempted(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "DisruptionTarget"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some("PreemptionByScheduler")
+    })
+}
+
+fn unsupported(spec: &PodSpec) -> Option<&'static str> {
+    let mut volumes = spec.volumes.iter().flatten();
+    if volumes.any(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()) {
         return Some("persistent volume claims");
     }
     spec.resource_claims
         .as_ref()
-        .filter(|c| !c.is_empty())
+        .filter(|claims| !claims.is_empty())
         .map(|_| "resource claims")
-}
-
-/// A node and what runs on it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct NodeInfo {
-    pub name: String,
-    /// Whether the node's object is known; pods may be told before it.
-    pub known: bool,
-    pub labels: BTreeMap<String, String>,
-    pub taints: Vec<Taint>,
-    pub unschedulable: bool,
-    pub allocatable: Amounts,
-    pub requested: Amounts,
-    /// Requests with stand-ins for pods without any.
-    pub scored_cpu: i64,
-    pub scored_memory: i64,
-    pub pods: i64,
-    /// `(protocol, host address, port)` with the number of pods that hold it.
-    pub host_ports: BTreeMap<(String, String, i32), usize>,
-}
-
-impl NodeInfo {
-    /// Takes over what the node's object says; what runs on it stays.
-    pub fn update(&mut self, object: &Object) -> Result<(), ReadModelError> {
-        let failed = |source| ReadModelError {
-            key: object.key.to_string(),
-            source,
-        };
-        let node: Node = cloudeck_objects::node(&object.json).map_err(failed)?;
-        let spec = node.spec.unwrap_or_default();
-        self.name = object.key.name.to_string();
-        self.known = true;
-        self.labels = node.metadata.labels.unwrap_or_default();
-        self.taints = spec.taints.unwrap_or_default();
-        self.unschedulable = spec.unschedulable == Some(true);
-        self.allocatable = node
-            .status
-            .and_then(|s| s.allocatable)
-            .map(|list| amounts(&list))
-            .unwrap_or_default();
-        Ok(())
-    }
-
-    pub fn add_pod(&mut self, pod: &PodInfo) {
-        add(&mut self.requested, &pod.requests);
-        self.scored_cpu += pod.scored("cpu");
-        self.scored_memory += pod.scored("memory");
-        self.pods += 1;
-        for port in &pod.host_ports {
-            *self.host_ports.entry(port.clone()).or_insert(0) += 1;
-        }
-    }
-
-    pub fn remove_pod(&mut self, pod: &PodInfo) {
-        subtract(&mut self.requested, &pod.requests);
-        self.scored_cpu -= pod.scored("cpu");
-        self.scored_memory -= pod.scored("memory");
-        self.pods -= 1;
-        for port in &pod.host_ports {
-            if let Some(count) = self.host_ports.get_mut(port) {
-                *count -= 1;
-                if *count == 0 {
-                    self.host_ports.remove(port);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

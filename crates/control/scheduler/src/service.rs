@@ -1,21 +1,31 @@
-//! The loop: watch events into cache and queue, pods out of the queue, bindings and conditions to the API.
+//! The loop: watch events into cache and queue, pods out of the queue, bindings, conditions and the end of those that
+//! make room to the API.
 
-use std::collections::HashMap;
+mod watches;
+mod writes;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloudeck_client::{Change, Client, Informer, InformerConfig};
-use cloudeck_controller::{EventRecorder, EventType, ObjectReference};
-use cloudeck_machinery::{GroupVersionResource, Object, ObjectKey, Reason, Status, Value, value};
+use cloudeck_client::{Change, Client, Informer, InformerConfig, Subscription};
+use cloudeck_controller::{EventRecorder, EventType};
+use cloudeck_machinery::{Object, ObjectKey, Reason, Status};
 use cloudeck_task::Scope;
+use cloudeck_telemetry::chain;
+use compact_str::CompactString;
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
-use crate::decision::{Decision, Refusal, schedule};
+use crate::decision::{Decision, Refusal, Search, schedule};
 use crate::model::PodInfo;
 use crate::plugins::{ClusterEvent, Plugin, default_plugins};
+use crate::preemption::{Preemption, preempt};
 use crate::queue::Queue;
+use watches::{Changes, Watches};
+use writes::{Unplaced, clear_nomination, end_victim, reference, tell_unplaced, write_binding};
 
 /// The scheduler that pods get when they name none.
 const NAME: &str = "default-scheduler";
@@ -23,19 +33,23 @@ const NAME: &str = "default-scheduler";
 const OUTCOMES: usize = 256;
 /// How many pods are placed before watch events are looked at again.
 const BURST: usize = 64;
+/// The longest message of an event that the API takes.
+const LONGEST_NOTE: usize = 1024;
 
 /// A running scheduler. Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
     pods: Informer,
     nodes: Informer,
+    watches: Watches,
 }
 
 impl Scheduler {
-    /// Resolves when pods and nodes are known.
+    /// Resolves when pods and nodes, and what else bears on their places, are known.
     pub async fn ready(&self) {
         self.pods.synced().await;
         self.nodes.synced().await;
+        self.watches.synced().await;
     }
 }
 
@@ -43,8 +57,11 @@ impl Scheduler {
 pub fn start(client: Client, scope: &Scope) -> Scheduler {
     let scope = scope.child("scheduler");
     let pods = InformerConfig::all("", "v1", "pods");
-    let pods = Informer::start(&scope, client.clone(), pods);
-    let nodes = Informer::start(&scope, client.clone(), InformerConfig::all("", "v1", "nodes"));
+    let scheduler = Scheduler {
+        pods: Informer::start(&scope, client.clone(), pods),
+        nodes: Informer::start(&scope, client.clone(), InformerConfig::all("", "v1", "nodes")),
+        watches: Watches::start(&scope, &client),
+    };
     let (outcome, outcomes) = mpsc::channel(OUTCOMES);
     let service = Service {
         recorder: EventRecorder::start(&scope, client.clone(), NAME, ""),
@@ -54,22 +71,23 @@ pub fn start(client: Client, scope: &Scope) -> Scheduler {
         cache: Cache::default(),
         queue: Queue::default(),
         known: HashMap::new(),
+        preempting: HashSet::new(),
         started: Instant::now(),
-        turn: 0,
+        search: Search::default(),
         outcome,
     };
-    let scheduler = Scheduler {
-        pods: pods.clone(),
-        nodes: nodes.clone(),
-    };
-    scope.spawn_until_shutdown("scheduler", service.run(pods, nodes, outcomes));
+    scope.spawn_until_shutdown("scheduler", service.run(scheduler.clone(), outcomes));
     scheduler
 }
 
-/// How a binding ended.
-struct Bound {
-    pod: PodInfo,
-    result: Result<(), Status>,
+/// How something that was begun has ended.
+enum Outcome {
+    Bound {
+        pod: Box<PodInfo>,
+        result: Result<(), Status>,
+    },
+    /// The pod's victims were told to go, or that failed.
+    Preempted { uid: CompactString, done: bool },
 }
 
 struct Service {
@@ -80,27 +98,30 @@ struct Service {
     cache: Cache,
     queue: Queue,
     /// The uid of each pod that was seen, so that a deletion finds it.
-    known: HashMap<ObjectKey, String>,
+    known: HashMap<ObjectKey, CompactString>,
+    /// Pods whose victims are being told to go.
+    preempting: HashSet<CompactString>,
     started: Instant,
-    turn: usize,
-    outcome: mpsc::Sender<Bound>,
+    search: Search,
+    outcome: mpsc::Sender<Outcome>,
+}
+
+struct Subscriptions {
+    nodes: Subscription,
+    pods: Subscription,
+    others: Changes,
 }
 
 impl Service {
-    async fn run(mut self, pods: Informer, nodes: Informer, mut outcomes: mpsc::Receiver<Bound>) {
-        nodes.synced().await;
-        pods.synced().await;
-        let (mut node_changes, mut pod_changes) = (nodes.subscribe(), pods.subscribe());
+    async fn run(mut self, scheduler: Scheduler, mut outcomes: mpsc::Receiver<Outcome>) {
+        scheduler.ready().await;
+        let mut seen = Subscriptions {
+            nodes: scheduler.nodes.subscribe(),
+            pods: scheduler.pods.subscribe(),
+            others: scheduler.watches.subscribe(),
+        };
         loop {
-            while let Some(change) = node_changes.try_next() {
-                self.node_changed(&change);
-            }
-            while let Some(change) = pod_changes.try_next() {
-                self.pod_changed(change);
-            }
-            while let Ok(bound) = outcomes.try_recv() {
-                self.bound(bound);
-            }
+            self.catch_up(&mut seen, &mut outcomes);
             if self.place_some() {
                 // More are waiting: let others run, then go on.
                 tokio::task::yield_now().await;
@@ -111,11 +132,25 @@ impl Service {
                 .next_due()
                 .map(|at| self.started + Duration::from_millis(at));
             tokio::select! {
-                change = node_changes.next() => self.node_changed(&change),
-                change = pod_changes.next() => self.pod_changed(change),
-                Some(bound) = outcomes.recv() => self.bound(bound),
+                change = seen.nodes.next() => self.node_changed(&change),
+                change = seen.pods.next() => self.pod_changed(change),
+                () = seen.others.take_next(&mut self.cache.surroundings) => {}
+                Some(outcome) = outcomes.recv() => self.ended(outcome),
                 () = sleep_until(due) => {}
             }
+        }
+    }
+
+    fn catch_up(&mut self, seen: &mut Subscriptions, outcomes: &mut mpsc::Receiver<Outcome>) {
+        seen.others.take_all(&mut self.cache.surroundings);
+        while let Some(change) = seen.nodes.try_next() {
+            self.node_changed(&change);
+        }
+        while let Some(change) = seen.pods.try_next() {
+            self.pod_changed(change);
+        }
+        while let Ok(outcome) = outcomes.try_recv() {
+            self.ended(outcome);
         }
     }
 
@@ -124,18 +159,20 @@ impl Service {
     }
 
     fn node_changed(&mut self, change: &Change) {
-        let Some(object) = &change.new else {
-            return self.cache.remove_node(&change.key.name);
-        };
-        match self.cache.set_node(object) {
-            Ok(events) => {
-                let now = self.now();
-                for event in events {
-                    self.queue.happened(event, now);
+        let name = &change.key.name;
+        let before = match &change.new {
+            None => self.cache.remove_node(name),
+            Some(object) => match self.cache.set_node(object) {
+                Ok(before) => before,
+                Err(error) => {
+                    return tracing::warn!(error = chain(&error), "node left out");
                 }
-            }
-            Err(error) => tracing::warn!(error = chain(&error), "node left out"),
-        }
+            },
+        };
+        let (before, now) = (before.as_ref(), self.cache.node(name));
+        let at = self.now();
+        self.queue
+            .happened(ClusterEvent::Node { before, now }, &self.plugins, at);
     }
 
     fn pod_changed(&mut self, change: Change) {
@@ -148,7 +185,17 @@ impl Service {
             self.known.remove(&key);
         }
         let Some(object) = new else { return };
-        self.known.insert(key, object.uid.to_string());
+        self.known.insert(key, object.uid.clone());
+        let waits = object.field("spec.nodeName") == Some("");
+        if waits
+            && object
+                .field("spec.schedulerName")
+                .is_some_and(|name| name != NAME)
+        {
+            // Another scheduler's: no need to look into it.
+            self.cache.forget_nomination(&object.uid);
+            return self.queue.remove(&object.uid);
+        }
         match PodInfo::read(&object) {
             Ok(pod) => self.pod_seen(pod, &object),
             Err(error) => tracing::warn!(error = chain(&error), "pod left out"),
@@ -161,25 +208,48 @@ impl Service {
         }
         if !pod.node_name.is_empty() {
             self.queue.remove(&pod.uid);
-            return self.cache.set_pod(pod);
+            self.cache.forget_nomination(&pod.uid);
+            return self.placed(pod);
         }
         let ours = pod.scheduler_name == NAME && !pod.deleting;
         if !ours {
+            self.cache.forget_nomination(&pod.uid);
             return self.queue.remove(&pod.uid);
         }
         if !pod.gates.is_empty() {
             self.say_gated(object);
         }
         if !self.cache.is_assumed(&pod.uid) {
-            self.queue.add(pod);
+            let pod = self.queue.add(pod);
+            self.cache.nominate(&pod, &pod.nominated_node);
         }
+    }
+
+    fn placed(&mut self, pod: PodInfo) {
+        let before = self.cache.set_pod(pod.clone());
+        let event = ClusterEvent::Pod {
+            before: before.as_deref(),
+            now: Some(&pod),
+        };
+        let now = self.now();
+        self.queue.happened(event, &self.plugins, now);
     }
 
     fn gone(&mut self, uid: &str) {
         self.queue.remove(uid);
-        if self.cache.remove_pod(uid) {
+        self.cache.forget_nomination(uid);
+        let counted = self.cache.remove_pod(uid);
+        self.made_room(counted.as_deref());
+    }
+
+    fn made_room(&mut self, gone: Option<&PodInfo>) {
+        if gone.is_some() {
+            let event = ClusterEvent::Pod {
+                before: gone,
+                now: None,
+            };
             let now = self.now();
-            self.queue.happened(ClusterEvent::AssignedPodGone, now);
+            self.queue.happened(event, &self.plugins, now);
         }
     }
 
@@ -190,18 +260,18 @@ impl Service {
             let Some(pod) = self.queue.pop(now) else {
                 return false;
             };
-            self.turn = self.turn.wrapping_add(1);
-            match schedule(&pod, self.cache.nodes(), &self.plugins, self.turn) {
-                Decision::Node(node) => self.bind(pod, &node),
+            match schedule(&pod, &self.cache, &self.plugins, &mut self.search) {
+                Decision::Node(node) => self.bind(pod, node),
                 Decision::Nowhere(refusal) => self.refuse(&pod, refusal, now),
             }
         }
         true
     }
 
-    fn bind(&mut self, pod: PodInfo, node: &str) {
-        self.cache.assume(pod.clone(), node);
-        let (client, outcome, node) = (self.client.clone(), self.outcome.clone(), node.to_owned());
+    fn bind(&mut self, pod: PodInfo, node: CompactString) {
+        self.cache.forget_nomination(&pod.uid);
+        self.cache.assume(pod.clone(), &node);
+        let (client, outcome) = (self.client.clone(), self.outcome.clone());
         let recorder = self.recorder.clone();
         self.scope.spawn_until_shutdown("bind", async move {
             let result = write_binding(&client, &pod, &node).await;
@@ -210,14 +280,30 @@ impl Service {
                 recorder.event(reference(&pod), EventType::Normal, "Scheduled", message);
             }
             // The scheduler is gone only at shutdown.
-            let _ = outcome.send(Bound { pod, result }).await;
+            let pod = Box::new(pod);
+            let _ = outcome.send(Outcome::Bound { pod, result }).await;
         });
     }
 
-    fn bound(&mut self, bound: Bound) {
-        let Bound { pod, result } = bound;
-        let Err(status) = result else { return };
-        self.cache.forget(&pod.uid);
+    fn ended(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Bound { pod, result } => {
+                if let Err(status) = result {
+                    self.binding_refused(&pod, &status);
+                }
+            }
+            Outcome::Preempted { uid, done } => {
+                self.preempting.remove(&uid);
+                if !done {
+                    self.queue.activate(&uid);
+                }
+            }
+        }
+    }
+
+    fn binding_refused(&mut self, pod: &PodInfo, status: &Status) {
+        let counted = self.cache.forget(&pod.uid);
+        self.made_room(counted.as_deref());
         if status.reason == Reason::NotFound {
             return self.queue.remove(&pod.uid);
         }
@@ -226,16 +312,95 @@ impl Service {
         self.queue.back_off(&pod.uid, now);
     }
 
-    fn refuse(&mut self, pod: &PodInfo, refusal: Refusal, now: u64) {
+    fn refuse(&mut self, pod: &PodInfo, mut refusal: Refusal, now: u64) {
+        let kept = self.make_room(pod, &mut refusal);
         let message = refusal.message();
-        self.recorder.event(
-            reference(pod),
-            EventType::Warning,
-            "FailedScheduling",
-            message.clone(),
+        let note = truncated(&message);
+        self.recorder
+            .event(reference(pod), EventType::Warning, "FailedScheduling", note);
+        self.tell_unplaced(Unplaced {
+            key: pod.key.clone(),
+            uid: pod.uid.to_string(),
+            reason: "Unschedulable",
+            message,
+            nominated: kept.as_ref().map(ToString::to_string),
+        });
+        if let Some(kept) = &kept {
+            self.cache.nominate(pod, kept);
+        }
+        self.queue.refuse(&pod.uid, refusal, kept.as_deref(), now);
+    }
+
+    /// Tries to make room for the pod. Gives the node that is kept for it from now on: an empty name for none, nothing
+    /// when it stays as it was.
+    fn make_room(&mut self, pod: &PodInfo, refusal: &mut Refusal) -> Option<CompactString> {
+        if refusal.nodes == 0 {
+            return Some(CompactString::default());
+        }
+        if self.preempting.contains(&pod.uid) {
+            "waiting for the preemption for this pod to be finished".clone_into(&mut refusal.preemption);
+            return None;
+        }
+        let outcome = preempt(pod, &self.cache, &self.plugins, refusal, self.search.turn());
+        refusal.preemption = outcome.message().into_owned();
+        match outcome {
+            Preemption::NotEligible(_) => None,
+            Preemption::Vain(_) => Some(CompactString::default()),
+            Preemption::Room { node, victims } => {
+                self.give_up_lesser_nominations(pod, &node);
+                self.end_victims(pod, victims, &node);
+                Some(node)
+            }
+        }
+    }
+
+    /// Less important pods for which the node is kept may no longer fit: they look for another one.
+    fn give_up_lesser_nominations(&mut self, pod: &PodInfo, node: &str) {
+        let lesser = self.cache.nominated(node).iter();
+        let lesser: Vec<_> = lesser
+            .filter(|other| other.priority < pod.priority)
+            .cloned()
+            .collect();
+        for other in lesser {
+            self.cache.forget_nomination(&other.uid);
+            self.queue.give_up_kept(&other.uid);
+            let client = self.client.clone();
+            self.scope.spawn_until_shutdown("nomination", async move {
+                if let Err(status) = clear_nomination(&client, &other).await {
+                    tracing::debug!(pod = %other.key, error = %status, "nomination not taken back");
+                }
+            });
+        }
+    }
+
+    fn end_victims(&mut self, pod: &PodInfo, victims: Vec<Arc<PodInfo>>, node: &str) {
+        let victims: Vec<_> = victims.into_iter().filter(|victim| !victim.deleting).collect();
+        if victims.is_empty() {
+            return;
+        }
+        self.preempting.insert(pod.uid.clone());
+        let (client, outcome, recorder) = (self.client.clone(), self.outcome.clone(), self.recorder.clone());
+        let (uid, message) = (
+            pod.uid.clone(),
+            format!("Preempted by pod {} on node {node}", pod.uid),
         );
-        self.write_condition(pod.key.clone(), pod.uid.clone(), "Unschedulable", message);
-        self.queue.refuse(&pod.uid, refusal, now);
+        self.scope.spawn_until_shutdown("preemption", async move {
+            let ends = victims.iter().map(async |victim| {
+                let ended = end_victim(&client, victim).await;
+                match &ended {
+                    Ok(()) => {
+                        recorder.event(reference(victim), EventType::Normal, "Preempted", message.clone());
+                    }
+                    Err(status) => {
+                        tracing::warn!(pod = %victim.key, error = %status, "pod not preempted; trying again");
+                    }
+                }
+                ended.is_ok()
+            });
+            let done = join_all(ends).await.into_iter().all(|ended| ended);
+            // The scheduler is gone only at shutdown.
+            let _ = outcome.send(Outcome::Preempted { uid, done }).await;
+        });
     }
 
     fn say_gated(&self, object: &Arc<Object>) {
@@ -244,24 +409,34 @@ impl Service {
             c.str_at(&["type"]) == Some("PodScheduled") && c.str_at(&["reason"]) == Some("SchedulingGated")
         });
         if !said {
-            let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
-            self.write_condition(
-                object.key.clone(),
-                object.uid.to_string(),
-                "SchedulingGated",
-                message,
-            );
+            self.tell_unplaced(Unplaced {
+                key: object.key.clone(),
+                uid: object.uid.to_string(),
+                reason: "SchedulingGated",
+                message: "Scheduling is blocked due to non-empty scheduling gates".to_owned(),
+                nominated: None,
+            });
         }
     }
 
-    fn write_condition(&self, key: ObjectKey, uid: String, reason: &'static str, message: String) {
+    fn tell_unplaced(&self, unplaced: Unplaced) {
         let client = self.client.clone();
         self.scope.spawn_until_shutdown("pod condition", async move {
-            if let Err(status) = set_condition(&client, &key, &uid, reason, &message).await {
-                tracing::debug!(pod = %key, error = %status, "pod condition not written");
+            if let Err(status) = tell_unplaced(&client, &unplaced).await {
+                tracing::debug!(pod = %unplaced.key, error = %status, "pod condition not written");
             }
         });
     }
+}
+
+/// As long as an event's note may be.
+fn truncated(message: &str) -> String {
+    const SUFFIX: &str = " ...";
+    if message.len() <= LONGEST_NOTE {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(LONGEST_NOTE - SUFFIX.len());
+    format!("{}{SUFFIX}", &message[..end])
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -269,88 +444,4 @@ async fn sleep_until(due: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn pods() -> GroupVersionResource {
-    GroupVersionResource::new("", "v1", "pods")
-}
-
-async fn write_binding(client: &Client, pod: &PodInfo, node: &str) -> Result<(), Status> {
-    let binding = value!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": (pod.key.name.as_str()), "namespace": (pod.key.namespace.as_str()), "uid": (pod.uid.as_str())},
-        "target": {"kind": "Node", "name": (node)}
-    });
-    client
-        .create_subresource(&pods(), &pod.key.namespace, &pod.key.name, "binding", &binding)
-        .await
-        .map(drop)
-}
-
-/// `PodScheduled: False`; the transition time holds while the status does.
-async fn set_condition(
-    client: &Client,
-    key: &ObjectKey,
-    uid: &str,
-    reason: &str,
-    message: &str,
-) -> Result<(), Status> {
-    let current = client.get(&pods(), &key.namespace, &key.name).await?.tree();
-    let mut conditions = current.items_at(&["status", "conditions"]).to_vec();
-    let same = |c: &Value| c.str_at(&["type"]) == Some("PodScheduled");
-    let before = conditions.iter().find(|c| same(c)).cloned();
-    let text = |c: &Value, name: &str| c.str_at(&[name]).unwrap_or_default().to_owned();
-    if before.as_ref().is_some_and(|c| {
-        text(c, "status") == "False" && text(c, "reason") == reason && text(c, "message") == message
-    }) {
-        return Ok(());
-    }
-    let since = before
-        .as_ref()
-        .filter(|c| text(c, "status") == "False")
-        .and_then(|c| c.get("lastTransitionTime").cloned());
-    let since = since.unwrap_or_else(|| Value::from(now_text()));
-    conditions.retain(|c| !same(c));
-    let mut condition = value!({
-        "type": "PodScheduled", "status": "False", "reason": (reason), "message": (message),
-        "lastProbeTime": null, "lastTransitionTime": (since)
-    });
-    if let Some(generation) = current.int_at(&["metadata", "generation"]) {
-        condition.set_at(&["observedGeneration"], generation);
-    }
-    conditions.push(condition);
-    let patch = value!({"metadata": {"uid": (uid)}, "status": {"conditions": (conditions)}});
-    client
-        .merge_patch(&pods(), &key.namespace, &key.name, "status", &patch)
-        .await
-        .map(drop)
-}
-
-fn now_text() -> String {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    cloudeck_machinery::time::Time::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)).to_string()
-}
-
-fn reference(pod: &PodInfo) -> ObjectReference {
-    ObjectReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        namespace: pod.key.namespace.to_string(),
-        name: pod.key.name.to_string(),
-        uid: pod.uid.clone(),
-        resource_version: pod.revision.to_string(),
-        field_path: String::new(),
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

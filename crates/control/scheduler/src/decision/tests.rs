@@ -1,7 +1,10 @@
+mod speed;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::tests::{node, pod};
+use crate::cache::tests::cache_of;
+use crate::model::tests::pod;
 use crate::plugins::default_plugins;
 
 fn asking(cpu: i64) -> PodInfo {
@@ -10,57 +13,109 @@ fn asking(cpu: i64) -> PodInfo {
     ))
 }
 
-fn decide(pod: &PodInfo, nodes: &[NodeInfo]) -> Decision {
-    schedule(pod, nodes.iter(), &default_plugins(), 0)
+fn decide(pod: &PodInfo, cache: &Cache) -> Decision {
+    schedule(pod, cache, &default_plugins(), &mut Search::default())
+}
+
+fn refused(pod: &PodInfo, cache: &Cache) -> Refusal {
+    match decide(pod, cache) {
+        Decision::Nowhere(refusal) => refusal,
+        Decision::Node(node) => panic!("placed on {node}"),
+    }
+}
+
+fn placed(cache: &mut Cache, uid: &str, node: &str, mut pod: PodInfo) {
+    pod.uid = uid.into();
+    cache.assume(pod, node);
 }
 
 #[test]
 fn the_refusal_counts_nodes_by_reason() {
-    let cordoned = node("a", r#"{"spec":{"unschedulable":true}}"#);
-    let tainted = node(
-        "b",
-        r#"{"spec":{"taints":[{"key":"k","value":"v","effect":"NoSchedule"}]}}"#,
-    );
-    let small = node("c", r#"{"status":{"allocatable":{"cpu":"1","pods":"10"}}}"#);
-    let Decision::Nowhere(refusal) = decide(&asking(1500), &[cordoned, tainted, small]) else {
-        panic!("placed")
-    };
+    let cache = cache_of(&[
+        ("a", r#"{"spec":{"unschedulable":true}}"#),
+        (
+            "b",
+            r#"{"spec":{"taints":[{"key":"k","value":"v","effect":"NoSchedule"}]}}"#,
+        ),
+        ("c", r#"{"status":{"allocatable":{"cpu":"1","pods":"10"}}}"#),
+    ]);
+    let waiting = asking(1500);
+    let refusal = refused(&waiting, &cache);
     assert_eq!(
         refusal.message(),
-        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
     );
-    assert!(refusal.may_be_turned_by(ClusterEvent::AssignedPodGone));
-    assert!(!refusal.may_be_turned_by(ClusterEvent::NodeLabelsChanged));
+    // More than any node has: fewer pods would not help.
+    assert!(refusal.crowded.is_empty());
+    let gone = asking(1);
+    let event = ClusterEvent::Pod {
+        before: Some(&gone),
+        now: None,
+    };
+    assert!(refusal.is_turned_by(&waiting, event, &default_plugins()));
+    let node = cache.node("a").unwrap();
+    let relabelled = ClusterEvent::Node {
+        before: Some(node),
+        now: Some(node),
+    };
+    assert!(!refusal.is_turned_by(&waiting, relabelled, &default_plugins()));
 }
 
 #[test]
 fn without_nodes_only_a_node_helps() {
-    let Decision::Nowhere(refusal) = decide(&asking(1), &[]) else {
-        panic!("placed")
+    let waiting = asking(1);
+    let refusal = refused(&waiting, &Cache::default());
+    assert_eq!(refusal.message(), "no nodes available to schedule pods");
+    let cache = cache_of(&[("n", "{}")]);
+    let came = ClusterEvent::Node {
+        before: None,
+        now: cache.node("n"),
     };
-    assert_eq!(
-        refusal.message(),
-        "0/0 nodes are available: no nodes are registered."
-    );
-    assert!(
-        refusal.may_be_turned_by(ClusterEvent::NodeAdded)
-            && !refusal.may_be_turned_by(ClusterEvent::AssignedPodGone)
-    );
+    let gone = ClusterEvent::Pod {
+        before: Some(&waiting),
+        now: None,
+    };
+    let turns = |event| refusal.is_turned_by(&waiting, event, &default_plugins());
+    assert!(turns(came) && !turns(gone));
 }
 
 #[test]
-fn the_emptiest_node_wins_and_ties_rotate() {
-    let (mut a, b) = (node("a", "{}"), node("b", "{}"));
-    assert_eq!(
-        schedule(&asking(1), [&a, &b].into_iter(), &default_plugins(), 0),
-        Decision::Node("a".into())
-    );
-    assert_eq!(
-        schedule(&asking(1), [&a, &b].into_iter(), &default_plugins(), 1),
-        Decision::Node("b".into())
-    );
-    a.add_pod(&asking(1000));
-    assert_eq!(decide(&asking(1), &[a, b]), Decision::Node("b".into()));
+fn the_emptiest_node_wins_and_ties_take_turns() {
+    let mut cache = cache_of(&[("a", "{}"), ("b", "{}")]);
+    let mut search = Search::default();
+    let mut next = |cache: &Cache| schedule(&asking(1), cache, &default_plugins(), &mut search);
+    let (first, second) = (next(&cache), next(&cache));
+    assert_ne!(first, second);
+    placed(&mut cache, "u", "a", asking(1000));
+    assert_eq!(next(&cache), Decision::Node("b".into()));
+    assert_eq!(next(&cache), Decision::Node("b".into()));
+}
+
+#[test]
+fn of_many_nodes_a_share_is_scored() {
+    for (nodes, scored) in [(99, 99), (100, 100), (1000, 420), (5000, 500), (6000, 300)] {
+        assert_eq!(scored_of(nodes), scored);
+    }
+}
+
+#[test]
+fn the_node_that_is_kept_for_a_pod_is_tried_first_and_others_leave_it_room() {
+    let mut cache = cache_of(&[
+        ("a", "{}"),
+        ("b", r#"{"status":{"allocatable":{"cpu":"8","pods":"10"}}}"#),
+    ]);
+    let mut waiting = asking(2000);
+    waiting.uid = "waiting".into();
+    waiting.priority = 10;
+    waiting.nominated_node = "a".into();
+    cache.nominate(&waiting, "a");
+    assert_eq!(decide(&waiting, &cache), Decision::Node("a".into()));
+    // Less important ones see the node as full, more important ones do not.
+    cache.remove_node("b");
+    assert_eq!(refused(&asking(1), &cache).nodes, 1);
+    let mut important = asking(1);
+    important.priority = 11;
+    assert_eq!(decide(&important, &cache), Decision::Node("a".into()));
 }
 
 proptest! {
@@ -70,23 +125,25 @@ proptest! {
         sizes in prop::collection::vec(1_i64..4, 1..5),
         pods in prop::collection::vec(1_i64..2500, 1..40),
     ) {
-        let mut nodes: Vec<NodeInfo> = sizes
+        let texts: Vec<(String, String)> = sizes
             .iter()
             .enumerate()
-            .map(|(n, cpu)| node(&format!("n{n}"), &format!(r#"{{"status":{{"allocatable":{{"cpu":"{cpu}","memory":"64Gi","pods":"100"}}}}}}"#)))
+            .map(|(n, cpu)| (format!("n{n}"), format!(r#"{{"status":{{"allocatable":{{"cpu":"{cpu}","memory":"64Gi","pods":"100"}}}}}}"#)))
             .collect();
+        let nodes: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut cache = cache_of(&nodes);
+        let mut search = Search::default();
         for (turn, cpu) in pods.into_iter().enumerate() {
-            let pod = asking(cpu);
-            match schedule(&pod, nodes.iter(), &default_plugins(), turn) {
-                Decision::Node(name) => nodes.iter_mut().find(|n| n.name == name).unwrap().add_pod(&pod),
+            match schedule(&asking(cpu), &cache, &default_plugins(), &mut search) {
+                Decision::Node(name) => placed(&mut cache, &turn.to_string(), &name, asking(cpu)),
                 Decision::Nowhere(_) => {
-                    for node in &nodes {
-                        prop_assert!(node.allocatable["cpu"] - node.requested.get("cpu").copied().unwrap_or(0) < cpu);
+                    for node in cache.nodes() {
+                        prop_assert!(node.allocatable.milli_cpu - node.requested.milli_cpu < cpu);
                     }
                 }
             }
-            for node in &nodes {
-                prop_assert!(node.requested.get("cpu").copied().unwrap_or(0) <= node.allocatable["cpu"]);
+            for node in cache.nodes() {
+                prop_assert!(node.requested.milli_cpu <= node.allocatable.milli_cpu);
             }
         }
     }

@@ -1,68 +1,93 @@
 //! Node selectors and node affinity.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PreferredSchedulingTerm};
 
-use super::{ClusterEvent, Plugin, Unfit};
+use super::{ClusterEvent, NodeFilter, NodeScore, Plugin, Unfit};
+use crate::cache::Cache;
 use crate::model::{NodeInfo, PodInfo};
 
 #[derive(Debug)]
 pub(super) struct NodeAffinityPlugin;
 
-impl Plugin for NodeAffinityPlugin {
-    fn name(&self) -> &'static str {
-        "NodeAffinity"
-    }
+struct Selected<'a>(&'a PodInfo);
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Unfit> {
-        let selected = pod
-            .node_selector
-            .iter()
-            .all(|(key, value)| node.labels.get(key) == Some(value));
-        let required = pod
-            .node_affinity
-            .as_ref()
-            .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-        let matched = required.is_none_or(|selector| {
-            selector
-                .node_selector_terms
-                .iter()
-                .any(|term| matches(term, node))
-        });
-        if selected && matched {
+impl NodeFilter for Selected<'_> {
+    fn check(&self, node: &NodeInfo) -> Result<(), Unfit> {
+        if is_selected(self.0, node) {
             return Ok(());
         }
         Err(Unfit::unresolvable(
             "node(s) didn't match Pod's node affinity/selector",
         ))
     }
+}
 
+struct Preferred<'a>(&'a [PreferredSchedulingTerm]);
+
+impl NodeScore for Preferred<'_> {
     /// The sum of the weights of the preferences that the node meets.
-    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> Option<i64> {
-        let preferred = pod
-            .node_affinity
-            .as_ref()?
-            .preferred_during_scheduling_ignored_during_execution
-            .as_ref()?;
-        Some(
-            preferred
-                .iter()
-                .filter(|p| matches(&p.preference, node))
-                .map(|p| i64::from(p.weight))
-                .sum(),
-        )
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let met = self.0.iter().filter(|p| matches(&p.preference, node));
+        met.map(|p| i64::from(p.weight)).sum()
     }
 
-    fn normalised(&self) -> bool {
-        true
+    fn normalise(&self, scores: &mut [i64], _: &[&NodeInfo]) {
+        super::stretch(scores);
+    }
+}
+
+impl Plugin for NodeAffinityPlugin {
+    fn name(&self) -> &'static str {
+        "NodeAffinity"
+    }
+
+    fn filter<'a>(&self, pod: &'a PodInfo, _: &'a Cache) -> Option<Box<dyn NodeFilter + 'a>> {
+        selects(pod).then(|| Box::new(Selected(pod)) as _)
+    }
+
+    fn score<'a>(
+        &self,
+        pod: &'a PodInfo,
+        _: &'a Cache,
+        _: &[&'a NodeInfo],
+    ) -> Option<Box<dyn NodeScore + 'a>> {
+        let affinity = pod.node_affinity.as_ref()?;
+        let preferred = affinity
+            .preferred_during_scheduling_ignored_during_execution
+            .as_ref()?;
+        Some(Box::new(Preferred(preferred)))
     }
 
     fn weight(&self) -> i64 {
         2
     }
 
-    fn hints(&self) -> &'static [ClusterEvent] {
-        &[ClusterEvent::NodeAdded, ClusterEvent::NodeLabelsChanged]
+    fn is_turned_by(&self, pod: &PodInfo, event: ClusterEvent<'_>) -> bool {
+        matches!(event, ClusterEvent::Node { before, now: Some(now) }
+            if is_selected(pod, now) && before.is_none_or(|before| !is_selected(pod, before)))
     }
+}
+
+fn selects(pod: &PodInfo) -> bool {
+    let required = pod.node_affinity.as_ref().and_then(|affinity| {
+        affinity
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    required.is_some() || !pod.node_selector.is_empty()
+}
+
+/// Whether the node is one of those that the pod demands.
+pub(super) fn is_selected(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let labelled = |(key, value): (&String, &String)| node.label(key) == Some(value);
+    let required = pod.node_affinity.as_ref().and_then(|affinity| {
+        affinity
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let meets = |term: &NodeSelectorTerm| matches(term, node);
+    pod.node_selector.iter().all(labelled)
+        && required.is_none_or(|selector| selector.node_selector_terms.iter().any(meets))
 }
 
 /// A term without any requirement matches nothing.
@@ -72,9 +97,7 @@ fn matches(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let label = |requirement: &NodeSelectorRequirement| {
-        holds(requirement, node.labels.get(&requirement.key).map(String::as_str))
-    };
+    let label = |requirement: &NodeSelectorRequirement| holds(requirement, node.label(&requirement.key));
     let field = |requirement: &NodeSelectorRequirement| {
         requirement.key == "metadata.name" && holds(requirement, Some(&node.name))
     };
@@ -109,7 +132,7 @@ mod tests {
             r#"{{"metadata":{{"name":"p"}},"spec":{{"containers":[],"affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":[{affinity}]}}}}}}}}}}"#
         );
         let node = node("n", &format!(r#"{{"metadata":{{"labels":{labels}}}}}"#));
-        NodeAffinityPlugin.filter(&pod(&terms), &node).is_ok()
+        is_selected(&pod(&terms), &node)
     }
 
     #[test]
@@ -132,10 +155,14 @@ mod tests {
                 {"weight":10,"preference":{"matchExpressions":[{"key":"a","operator":"Exists"}]}},
                 {"weight":5,"preference":{"matchExpressions":[{"key":"b","operator":"Exists"}]}}]}}}}"#,
         );
-        assert_eq!(
-            NodeAffinityPlugin.score(&pod, &node("n", r#"{"metadata":{"labels":{"a":"","b":""}}}"#)),
-            Some(15)
-        );
-        assert_eq!(NodeAffinityPlugin.score(&pod, &node("n", "{}")), Some(0));
+        let cache = Cache::default();
+        let both = node("n", r#"{"metadata":{"labels":{"a":"","b":""}}}"#);
+        let none = node("m", "{}");
+        let nodes = [&both, &none];
+        let scores = NodeAffinityPlugin.score(&pod, &cache, &nodes).unwrap();
+        assert_eq!((scores.score(&both), scores.score(&none)), (15, 0));
+        let mut found = [15, 0];
+        scores.normalise(&mut found, &nodes);
+        assert_eq!(found, [100, 0]);
     }
 }

@@ -2,50 +2,84 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-use super::{ClusterEvent, Plugin, Unfit};
+use super::{ClusterEvent, NodeFilter, NodeScore, Plugin, Unfit};
+use crate::cache::Cache;
 use crate::model::{NodeInfo, PodInfo};
 
 #[derive(Debug)]
 pub(super) struct TaintToleration;
+
+struct Tolerated<'a>(&'a [Toleration]);
+
+impl NodeFilter for Tolerated<'_> {
+    fn check(&self, node: &NodeInfo) -> Result<(), Unfit> {
+        if are_tolerated(self.0, node) {
+            return Ok(());
+        }
+        Err(Unfit::unresolvable("node(s) had untolerated taint(s)"))
+    }
+}
+
+impl NodeScore for Tolerated<'_> {
+    /// The number of soft taints that are not tolerated.
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let bad = node.taints.iter().filter(|taint| is_soft(taint));
+        let bad = bad.filter(|taint| !self.0.iter().any(|t| tolerates(t, taint)));
+        i64::try_from(bad.count()).unwrap_or(i64::MAX)
+    }
+
+    /// The fewer the better.
+    fn normalise(&self, scores: &mut [i64], _: &[&NodeInfo]) {
+        super::stretch(scores);
+        for score in scores {
+            *score = 100 - *score;
+        }
+    }
+}
 
 impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Unfit> {
-        let hard = node
-            .taints
-            .iter()
-            .filter(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute"));
-        for taint in hard {
-            if !pod.tolerations.iter().any(|t| tolerates(t, taint)) {
-                let value = taint.value.as_deref().unwrap_or_default();
-                return Err(Unfit::unresolvable(format!(
-                    "node(s) had untolerated taint {{{}: {value}}}",
-                    taint.key
-                )));
-            }
-        }
-        Ok(())
+    fn filter<'a>(&self, pod: &'a PodInfo, _: &'a Cache) -> Option<Box<dyn NodeFilter + 'a>> {
+        Some(Box::new(Tolerated(&pod.tolerations)))
     }
 
-    /// The fewer soft taints stay untolerated, the better.
-    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> Option<i64> {
-        let soft = node.taints.iter().filter(|t| t.effect == "PreferNoSchedule");
-        let bad = soft
-            .filter(|taint| !pod.tolerations.iter().any(|t| tolerates(t, taint)))
-            .count();
-        Some(100 - i64::try_from(bad).unwrap_or(100).min(100))
+    fn score<'a>(
+        &self,
+        pod: &'a PodInfo,
+        _: &'a Cache,
+        fitting: &[&'a NodeInfo],
+    ) -> Option<Box<dyn NodeScore + 'a>> {
+        let mut taints = fitting.iter().flat_map(|node| &node.taints);
+        taints
+            .any(is_soft)
+            .then(|| Box::new(Tolerated(&pod.tolerations)) as _)
     }
 
     fn weight(&self) -> i64 {
         3
     }
 
-    fn hints(&self) -> &'static [ClusterEvent] {
-        &[ClusterEvent::NodeAdded, ClusterEvent::NodeTaintsChanged]
+    fn is_turned_by(&self, pod: &PodInfo, event: ClusterEvent<'_>) -> bool {
+        let tolerated = |node: &NodeInfo| are_tolerated(&pod.tolerations, node);
+        matches!(event, ClusterEvent::Node { before, now: Some(now) }
+            if tolerated(now) && before.is_none_or(|before| !tolerated(before)))
     }
+}
+
+fn is_soft(taint: &Taint) -> bool {
+    taint.effect == "PreferNoSchedule"
+}
+
+/// Whether the taints that keep pods away are tolerated.
+pub(super) fn are_tolerated(tolerations: &[Toleration], node: &NodeInfo) -> bool {
+    let mut hard = node
+        .taints
+        .iter()
+        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
+    hard.all(|taint| tolerations.iter().any(|t| tolerates(t, taint)))
 }
 
 /// Upstream's `ToleratesTaint`.
