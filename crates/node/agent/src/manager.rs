@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::node::Node;
 use crate::pod::convert::label;
+use crate::pod::memo::EarlyExit;
 use crate::pod::report::Report;
 use crate::pod::worker::{INBOX, Worker};
 
@@ -147,27 +148,25 @@ impl Manager {
             }
             RuntimeEvent::SandboxDied { sandbox } | RuntimeEvent::ShimDied { sandbox } => {
                 let Some(uid) = self.uid_of(&sandbox) else { return };
-                self.tell_ends(&uid, &sandbox).await;
-                self.send(&uid, Report::SandboxDied).await;
+                let ends = self.ends(&sandbox).await;
+                self.send(&uid, Report::SandboxDied { id: sandbox, ends }).await;
             }
         }
     }
 
     /// The ends of a dead sandbox's containers, known or unknown.
-    async fn tell_ends(&self, uid: &str, sandbox: &SandboxId) {
+    async fn ends(&self, sandbox: &SandboxId) -> Vec<EarlyExit> {
         let containers = self.node.runtime.containers();
+        let mut ends = Vec::new();
         for status in containers.into_iter().filter(|c| c.sandbox == *sandbox) {
             let message = crate::termination::message(&self.node, &status).await;
-            self.send(
-                uid,
-                Report::Exited {
-                    id: status.id.clone(),
-                    exit: status.exit,
-                    message,
-                },
-            )
-            .await;
+            ends.push(EarlyExit {
+                id: status.id,
+                exit: status.exit,
+                message,
+            });
         }
+        ends
     }
 
     async fn resync(&self) {
@@ -194,7 +193,9 @@ impl Manager {
             .filter(|s| s.state == cloudeck_runtime::SandboxState::NotReady)
         {
             if let Some(uid) = sandbox.config.labels.get(label::POD_UID) {
-                self.send(uid, Report::SandboxDied).await;
+                let ends = self.ends(&sandbox.id).await;
+                let id = sandbox.id.clone();
+                self.send(uid, Report::SandboxDied { id, ends }).await;
             }
         }
     }

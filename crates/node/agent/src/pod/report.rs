@@ -26,7 +26,11 @@ pub enum Report {
     SandboxFailed {
         message: String,
     },
-    SandboxDied,
+    /// With the ends of its containers, known or unknown: told in one, so that none is started in it once more.
+    SandboxDied {
+        id: SandboxId,
+        ends: Vec<EarlyExit>,
+    },
     SandboxStopped,
     Started {
         name: String,
@@ -103,9 +107,12 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
                 message,
             }
         }
-        Report::SandboxDied => {
-            if let SandboxMemo::Ready { id } = &memo.sandbox {
-                memo.sandbox = SandboxMemo::Dead { id: id.clone() };
+        Report::SandboxDied { id, ends } => {
+            for EarlyExit { id, exit, message } in ends {
+                ended(memo, id, exit, message, now);
+            }
+            if memo.sandbox.ready() == Some(&id) {
+                memo.sandbox = SandboxMemo::Dead { id };
             }
         }
         Report::SandboxStopped => memo.sandbox = SandboxMemo::None,
@@ -120,16 +127,7 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
         Report::StartFailed { name, failure } => {
             start_failed(memo.containers.entry(name).or_default(), failure, now);
         }
-        Report::Exited { id, exit, message } => {
-            let holder = memo
-                .containers
-                .values_mut()
-                .find(|c| c.current.as_ref().is_some_and(|i| i.id == id));
-            match holder {
-                Some(known) => exited(known, id, exit, message, now),
-                None => memo.keep_early_exit(EarlyExit { id, exit, message }),
-            }
-        }
+        Report::Exited { id, exit, message } => ended(memo, id, exit, message, now),
         Report::Stopped { name } | Report::StartAbandoned { name } => {
             if let Some(known) = memo.containers.get_mut(&name) {
                 known.busy = None;
@@ -149,6 +147,17 @@ pub fn take(memo: &mut PodMemo, pod: &Pod, report: Report, now: Millis) {
             memo.sandbox = SandboxMemo::None;
             memo.cleaned = true;
         }
+    }
+}
+
+fn ended(memo: &mut PodMemo, id: ContainerId, exit: Option<Exit>, message: String, now: Millis) {
+    let holder = memo
+        .containers
+        .values_mut()
+        .find(|c| c.current.as_ref().is_some_and(|i| i.id == id));
+    match holder {
+        Some(known) => exited(known, id, exit, message, now),
+        None => memo.keep_early_exit(EarlyExit { id, exit, message }),
     }
 }
 

@@ -141,6 +141,14 @@ impl Worker {
                     now,
                 );
             }
+            Report::SandboxDied { id, ends } => {
+                for end in &ends {
+                    if let Some(name) = self.name_of(&end.id) {
+                        self.stop_probes(Some(&name));
+                    }
+                }
+                report::take(&mut self.memo, &self.pod, Report::SandboxDied { id, ends }, now);
+            }
             Report::Probed {
                 name,
                 id,

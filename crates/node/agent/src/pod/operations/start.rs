@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_image::Image;
-use cloudeck_runtime::{ContainerId, RequestError, Rootfs};
+use cloudeck_runtime::{ContainerId, RequestError, Rootfs, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::pod::convert::{self, ImageFacts, Resolved, label};
 use crate::pod::decide::all_containers;
 use crate::pod::memo::{Ended, Instance, InstanceState, Millis};
-use crate::pod::report::StartFailure;
+use crate::pod::report::{Report, StartFailure};
 use crate::pod::worker::{field_path, pod_reference};
 use crate::pulling;
 
@@ -31,7 +31,7 @@ pub(super) struct Start<'a> {
 
 /// Why there is no running container.
 pub(super) enum NotStarted {
-    /// The pod ends; nothing was made.
+    /// The pod or its sandbox ends; nothing was made that counts.
     Abandoned,
     Failed(Failed),
 }
@@ -75,6 +75,13 @@ impl Start<'_> {
             () = self.cancelled() => return Err(NotStarted::Abandoned),
         };
         let result = self.create_and_start(spec, container, &image).await;
+        if result.is_err() && !self.sandbox_lives() {
+            // No failure of the container's: it is made in the next sandbox.
+            let id = self.wanted.sandbox.clone();
+            let ends = Vec::new();
+            self.operations.report(Report::SandboxDied { id, ends }).await;
+            return Err(NotStarted::Abandoned);
+        }
         if let Err(failure) = &result
             // Its own event has been told, without the hook's words.
             && failure.reason != "PostStartHookError"
@@ -86,6 +93,11 @@ impl Start<'_> {
             );
         }
         Ok(result?)
+    }
+
+    fn sandbox_lives(&self) -> bool {
+        let status = self.node().runtime.sandbox_status(&self.wanted.sandbox);
+        status.is_ok_and(|status| status.state == SandboxState::Ready)
     }
 
     async fn cancelled(&self) {

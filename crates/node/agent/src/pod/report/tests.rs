@@ -252,3 +252,30 @@ fn ends_that_nobody_asks_for_are_bounded() {
     let last = ContainerId::parse(&format!("{:064x}", 99)).unwrap();
     assert!(memo.take_early_exit(&last).is_some());
 }
+
+#[test]
+fn a_dead_sandbox_takes_its_containers_along_and_no_other_sandbox() {
+    let mut memo = PodMemo {
+        sandbox: SandboxMemo::Ready { id: sandbox() },
+        ..PodMemo::default()
+    };
+    let started = Report::Started {
+        name: "c".into(),
+        instance: instance(0),
+    };
+    take(&mut memo, &pod(), started, 0);
+    let died = |sandbox: SandboxId| Report::SandboxDied {
+        id: sandbox,
+        ends: vec![EarlyExit {
+            id: id('a'),
+            exit: None,
+            message: String::new(),
+        }],
+    };
+    let other = SandboxId::parse(&"e".repeat(64)).unwrap();
+    take(&mut memo, &pod(), died(other), 5);
+    assert_eq!(memo.sandbox, SandboxMemo::Ready { id: sandbox() });
+    take(&mut memo, &pod(), died(sandbox()), 5);
+    assert_eq!(memo.sandbox, SandboxMemo::Dead { id: sandbox() });
+    assert_eq!(memo.containers["c"].ended().map(|end| end.code), Some(137));
+}
