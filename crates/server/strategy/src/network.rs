@@ -1,6 +1,8 @@
 //! Endpoints, their slices, and the kinds of the networking group.
 
 pub(crate) mod endpoints;
+mod ingress;
+mod policy;
 mod row;
 pub(crate) mod slice;
 mod validate;
@@ -12,6 +14,10 @@ pub(crate) use validate::endpoint_ip;
 use crate::{Strategy, fill};
 
 pub(crate) const INGRESS: Strategy = Strategy {
+    validate_create: ingress::create,
+    validate_update: ingress::update,
+    validate_status_update: ingress::status_update,
+    warnings: ingress::warnings,
     columns: row::INGRESS,
     row: row::ingress,
     ..Strategy::GENERIC
@@ -24,6 +30,8 @@ pub(crate) const INGRESS_CLASS: Strategy = Strategy {
             fill::absent(parameters, "scope", || "Cluster".into());
         }
     },
+    validate_create: ingress::class,
+    validate_update: ingress::class_update,
     columns: row::CLASS,
     row: row::class,
     ..Strategy::GENERIC
@@ -31,6 +39,8 @@ pub(crate) const INGRESS_CLASS: Strategy = Strategy {
 
 pub(crate) const NETWORK_POLICY: Strategy = Strategy {
     default: policy_defaults,
+    validate_create: policy::create,
+    validate_update: policy::update,
     columns: row::POLICY,
     row: row::policy,
     ..Strategy::GENERIC

@@ -63,6 +63,11 @@ pub(crate) fn is_counted(name: &str) -> bool {
     ) || is_extended(name)
 }
 
+/// Whether quotas know the resource by themselves.
+pub(crate) fn is_standard_of_quotas(name: &str) -> bool {
+    name != "storage" && STANDARD.contains(&name) || name.starts_with("requests.hugepages-")
+}
+
 /// A resource of any kind.
 pub(crate) fn check(name: &str, at: &At<'_>, faults: &mut Faults) {
     if STANDARD.contains(&name) {

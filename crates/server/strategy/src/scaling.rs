@@ -1,6 +1,8 @@
 //! Kinds that bound or adjust how much runs: autoscalers, disruption budgets, quotas, limit ranges.
 
+mod limits;
 mod row;
+mod validate;
 
 use cloudeck_machinery::{Map, Value, value};
 
@@ -8,12 +10,18 @@ use crate::{Strategy, fill};
 
 pub(crate) const AUTOSCALER: Strategy = Strategy {
     default: autoscaler_defaults,
+    validate_create: validate::autoscaler,
+    validate_update: validate::autoscaler_update,
+    validate_status_update: validate::autoscaler_status,
     columns: row::AUTOSCALER,
     row: row::autoscaler,
     ..Strategy::GENERIC
 };
 
 pub(crate) const DISRUPTION_BUDGET: Strategy = Strategy {
+    validate_create: validate::budget,
+    validate_update: |new, _| validate::budget(new),
+    validate_status_update: validate::budget_status,
     columns: row::BUDGET,
     row: row::budget,
     ..Strategy::GENERIC
@@ -28,6 +36,9 @@ pub(crate) const RESOURCE_QUOTA: Strategy = Strategy {
             }
         }
     },
+    validate_create: limits::quota,
+    validate_update: limits::quota_update,
+    validate_status_update: limits::quota_status,
     columns: row::QUOTA,
     row: row::quota,
     ..Strategy::GENERIC
@@ -35,6 +46,8 @@ pub(crate) const RESOURCE_QUOTA: Strategy = Strategy {
 
 pub(crate) const LIMIT_RANGE: Strategy = Strategy {
     default: limit_range_defaults,
+    validate_create: limits::range,
+    validate_update: |new, _| limits::range(new),
     ..Strategy::GENERIC
 };
 

@@ -10,6 +10,8 @@ mod validate;
 
 use compact_str::ToCompactString;
 
+pub(crate) use validate::{amount, plain};
+
 use crate::Strategy;
 use crate::pod::warnings as pod_warnings;
 

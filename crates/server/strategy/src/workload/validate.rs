@@ -147,7 +147,7 @@ fn rolling_update(update: &Value, at: &At<'_>, faults: &mut Faults) {
     }
 }
 
-pub(super) fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
+pub(crate) fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
     match value {
         Value::String(text) => faults.all_invalid(at, text.as_str(), names::percent(text)),
         other => faults.not_negative(at, other.as_int().unwrap_or(0)),
@@ -155,7 +155,7 @@ pub(super) fn amount(value: &Value, at: &At<'_>, faults: &mut Faults) {
 }
 
 /// The number of pods or of percent.
-pub(super) fn plain(value: &Value) -> i64 {
+pub(crate) fn plain(value: &Value) -> i64 {
     match value {
         Value::String(text) => text
             .strip_suffix('%')
