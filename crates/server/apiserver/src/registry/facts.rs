@@ -10,6 +10,7 @@ const GENERATIONS: &[(&str, &str)] = &[
     ("apps", "deployments"),
     ("apps", "replicasets"),
     ("apps", "statefulsets"),
+    ("autoscaling", "horizontalpodautoscalers"),
     ("batch", "cronjobs"),
     ("batch", "jobs"),
     ("networking.k8s.io", "ingresses"),
