@@ -1,0 +1,218 @@
+//! What must hold at every single revision, whatever fails.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloudeck_machinery::{Quantity, Value, int_or_percent, json};
+
+use crate::book::Entry;
+use crate::host;
+use crate::trace::Trace;
+
+type Current = BTreeMap<Arc<str>, (u64, Bytes)>;
+
+/// How old a Deployment's specification may be for a decision that is based on it: caches lag behind by no more.
+const STALE: Duration = Duration::from_mins(1);
+/// Nothing in a cluster of this size is written so often within a minute, except by somebody who runs in circles.
+const CHURN: usize = 100;
+
+pub(crate) struct Laws {
+    trace: Trace,
+    /// Cpu requests in thousandths, by node and pod.
+    placed: HashMap<String, HashMap<Arc<str>, i64>>,
+    /// By uid: when there could be how many pods at most.
+    ceilings: HashMap<String, Vec<(Duration, i64)>>,
+    /// The latest changes of each key, as far as they matter for [`CHURN`].
+    changes: HashMap<Arc<str>, VecDeque<Duration>>,
+}
+
+impl Laws {
+    pub(crate) fn new(trace: &Trace) -> Self {
+        Self {
+            trace: trace.clone(),
+            placed: HashMap::new(),
+            ceilings: HashMap::new(),
+            changes: HashMap::new(),
+        }
+    }
+
+    /// Looks at one change; `current` already has it.
+    pub(crate) fn committed(&mut self, entry: &Entry, current: &Current) {
+        let new = entry.value.as_deref().and_then(|bytes| json::parse(bytes).ok());
+        let old = entry.prev.as_deref().and_then(|bytes| json::parse(bytes).ok());
+        if is_object(entry) && entry.value.is_some() && new.is_none() {
+            self.broken(entry, "is not JSON");
+        }
+        self.churn(entry);
+        if let (Some(new), Some(old)) = (&new, &old) {
+            self.same_object(entry, old, new);
+        }
+        if entry.key.starts_with("core/pods/") {
+            self.pod(entry, old.as_ref(), new.as_ref(), current);
+        } else if entry.key.starts_with("apps/deployments/") {
+            self.deployment(new.as_ref());
+        } else if entry.key.starts_with("apps/replicasets/") {
+            self.replica_set(entry, old.as_ref(), new.as_ref(), current);
+        }
+    }
+
+    fn churn(&mut self, entry: &Entry) {
+        let now = host::elapsed();
+        let changes = self.changes.entry(Arc::clone(&entry.key)).or_default();
+        changes.push_back(now);
+        if changes.len() <= CHURN {
+            return;
+        }
+        let first = changes.pop_front().unwrap_or_default();
+        if now.saturating_sub(first) < Duration::from_mins(1) && is_object(entry) {
+            changes.clear();
+            self.broken(entry, "is written over and over again");
+        }
+    }
+
+    fn same_object(&self, entry: &Entry, old: &Value, new: &Value) {
+        for field in ["uid", "creationTimestamp"] {
+            if old.str_at(&["metadata", field]) != new.str_at(&["metadata", field]) {
+                self.broken(entry, &format!("changed its {field} without being deleted"));
+            }
+        }
+        let generation = |tree: &Value| tree.int_at(&["metadata", "generation"]).unwrap_or_default();
+        if generation(new) < generation(old) {
+            self.broken(entry, "went back a generation");
+        }
+        let is_deleting = |tree: &Value| tree.at(&["metadata", "deletionTimestamp"]).is_some();
+        if is_deleting(old) && !is_deleting(new) {
+            self.broken(entry, "is no longer being deleted");
+        }
+    }
+
+    fn pod(&mut self, entry: &Entry, old: Option<&Value>, new: Option<&Value>, current: &Current) {
+        let node = |tree: Option<&Value>| {
+            let name = tree.and_then(|tree| tree.str_at(&["spec", "nodeName"]));
+            name.unwrap_or_default().to_owned()
+        };
+        let (before, after) = (node(old), node(new));
+        if !before.is_empty() && new.is_some() && before != after {
+            self.broken(entry, &format!("moved from node {before} to {after:?}"));
+        }
+        if let (Some(old), Some(new)) = (old, new)
+            && is_over(old)
+            && old.str_at(&["status", "phase"]) != new.str_at(&["status", "phase"])
+        {
+            self.broken(entry, "came back from a final phase");
+        }
+        let live = new.filter(|new| !is_over(new));
+        if let Some(pods) = self.placed.get_mut(&before) {
+            pods.remove(&entry.key);
+        }
+        let Some(live) = live.filter(|_| !after.is_empty()) else {
+            return;
+        };
+        let pods = self.placed.entry(after.clone()).or_default();
+        pods.insert(Arc::clone(&entry.key), cpu(live));
+        let wanted: i64 = pods.values().sum();
+        if before.is_empty()
+            && let Some(room) = allocatable(&after, current)
+            && wanted > room
+        {
+            let text = format!("was bound to {after}, which then has {wanted}m of {room}m cpu promised");
+            self.broken(entry, &text);
+        }
+    }
+
+    fn deployment(&mut self, new: Option<&Value>) {
+        let Some(new) = new else { return };
+        let uid = new.str_at(&["metadata", "uid"]).unwrap_or_default();
+        let ceilings = self.ceilings.entry(uid.to_owned()).or_default();
+        ceilings.push((host::elapsed(), ceiling(new)));
+    }
+
+    /// Controllers may only add pods as long as the sum of a Deployment's sets stays below replicas and surge.
+    fn replica_set(&self, entry: &Entry, old: Option<&Value>, new: Option<&Value>, current: &Current) {
+        let size = |tree: Option<&Value>| {
+            tree.and_then(|tree| tree.int_at(&["spec", "replicas"]))
+                .unwrap_or(0)
+        };
+        let Some(owner) = new.and_then(controller_uid) else {
+            return;
+        };
+        if size(new) <= size(old) {
+            return;
+        }
+        let sets = current.range(Arc::from("apps/replicasets/")..);
+        let sets = sets.take_while(|(key, _)| key.starts_with("apps/replicasets/"));
+        let trees = sets.filter_map(|(_, (_, bytes))| json::parse(bytes).ok());
+        let of_owner = trees.filter(|tree| controller_uid(tree) == Some(owner));
+        let sum: i64 = of_owner.map(|tree| size(Some(&tree))).sum();
+        let Some(ceilings) = self.ceilings.get(owner) else {
+            return;
+        };
+        // The one that held until then counts, too.
+        let since = host::elapsed().saturating_sub(STALE);
+        let recent = ceilings.partition_point(|(at, _)| *at < since).saturating_sub(1);
+        let most = ceilings[recent..].iter().map(|(_, most)| *most).max();
+        if most.is_some_and(|most| sum > most) {
+            let text = format!("makes its Deployment want {sum} pods where {most:?} are allowed");
+            self.broken(entry, &text);
+        }
+    }
+
+    fn broken(&self, entry: &Entry, what: &str) {
+        let Entry { key, revision, .. } = entry;
+        self.trace
+            .violation(format!("{key} at revision {revision} {what}"));
+    }
+}
+
+/// Whether the key holds an object, and not what the server keeps for itself.
+fn is_object(entry: &Entry) -> bool {
+    !entry.key.starts_with("ranges/")
+}
+
+/// The uid of the controlling owner.
+pub(crate) fn controller_uid(tree: &Value) -> Option<&str> {
+    let owners = tree.items_at(&["metadata", "ownerReferences"]).iter();
+    let mut controllers = owners.filter(|owner| owner.bool_at(&["controller"]) == Some(true));
+    controllers.next()?.str_at(&["uid"])
+}
+
+/// Whether the pod has ended.
+pub(crate) fn is_over(pod: &Value) -> bool {
+    matches!(pod.str_at(&["status", "phase"]), Some("Succeeded" | "Failed"))
+}
+
+/// What the pod asks for, in thousandths.
+pub(crate) fn cpu(pod: &Value) -> i64 {
+    let containers = pod.items_at(&["spec", "containers"]).iter();
+    containers
+        .map(|container| millis(container.at(&["resources", "requests", "cpu"])))
+        .sum()
+}
+
+fn allocatable(node: &str, current: &Current) -> Option<i64> {
+    let (_, bytes) = current.get(format!("core/nodes/{node}").as_str())?;
+    let node = json::parse(bytes).ok()?;
+    node.at(&["status", "allocatable", "cpu"])
+        .map(|cpu| millis(Some(cpu)))
+}
+
+fn millis(quantity: Option<&Value>) -> i64 {
+    let text = quantity.and_then(Value::as_str).unwrap_or("0");
+    text.parse::<Quantity>().map_or(0, Quantity::milli_value)
+}
+
+/// The most pods that a Deployment's sets may want together.
+fn ceiling(deployment: &Value) -> i64 {
+    let replicas = deployment.int_at(&["spec", "replicas"]).unwrap_or(1);
+    if deployment.str_at(&["spec", "strategy", "type"]) == Some("Recreate") {
+        return replicas;
+    }
+    let surge = deployment.at(&["spec", "strategy", "rollingUpdate", "maxSurge"]);
+    replicas + surge.map_or(0, |surge| scaled(surge, replicas))
+}
+
+fn scaled(amount: &Value, of: i64) -> i64 {
+    int_or_percent::scaled(amount, of, true).unwrap_or(0)
+}

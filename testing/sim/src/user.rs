@@ -1,0 +1,277 @@
+//! What users and administrators do to the cluster, as the dice say.
+
+use std::time::Duration;
+
+use cloudeck_client::{Client, Params};
+use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, value};
+
+use crate::dice::Dice;
+use crate::kinds;
+use crate::trace::Trace;
+
+const NAMESPACES: [&str; 3] = ["default", "blue", "green"];
+const NAMES: [&str; 3] = ["web", "api", "db"];
+const IMAGES: u64 = 4;
+
+/// One person with all rights.
+pub(crate) struct User {
+    client: Client,
+    dice: Dice,
+    trace: Trace,
+    machines: usize,
+}
+
+impl User {
+    pub(crate) fn new(client: Client, seed: u64, trace: &Trace, machines: usize) -> Self {
+        Self {
+            client,
+            dice: Dice::of(seed, "user"),
+            trace: trace.clone(),
+            machines,
+        }
+    }
+
+    /// Does something every now and then until the time is over.
+    pub(crate) async fn act(&mut self, time: Duration) {
+        let end = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < end {
+            let busy = self.dice.chance(500);
+            let pause = if busy {
+                self.dice.millis(0, 500)
+            } else {
+                self.dice.millis(1_000, 30_000)
+            };
+            tokio::time::sleep(pause).await;
+            let outcome = self.act_once().await;
+            if let Err(status) = outcome {
+                self.trace.line(format!("user fails: {status}"));
+            }
+        }
+    }
+
+    async fn act_once(&mut self) -> Result<(), Status> {
+        let namespace = *self.dice.pick(&NAMESPACES).expect("there are some");
+        let name = *self.dice.pick(&NAMES).expect("there are some");
+        match self.dice.below(100) {
+            0..25 => self.create_deployment(namespace, name).await,
+            25..40 => self.scale(namespace, name).await,
+            40..55 => self.roll(namespace, name).await,
+            55..60 => self.pause(namespace, name).await,
+            60..68 => self.remove(&kinds::deployments(), namespace, name).await,
+            68..76 => self.create_service(namespace, name).await,
+            76..78 => self.remove(&kinds::services(), namespace, name).await,
+            78..88 => self.remove_a_pod().await,
+            88..92 => self.create_namespace(namespace).await,
+            92..94 => self.remove_namespace(namespace).await,
+            94..97 => self.cordon().await,
+            _ => self.taint().await,
+        }
+    }
+
+    async fn create_deployment(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let dice = &mut self.dice;
+        let (surge, unavailable) = match dice.below(4) {
+            0 => (Value::from(1), Value::from(0)),
+            1 => (Value::from(0), Value::from(1)),
+            2 => (Value::from("50%"), Value::from("50%")),
+            _ => (Value::from("25%"), Value::from("25%")),
+        };
+        let strategy = if dice.below(5) == 0 {
+            value!({"type": "Recreate"})
+        } else {
+            value!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": (surge), "maxUnavailable": (unavailable)}})
+        };
+        let (replicas, grace) = (dice.below(6) as i64, dice.below(31) as i64);
+        let labels = value!({"app": (name)});
+        let deployment = value!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": (name), "namespace": (namespace)},
+            "spec": {
+                "replicas": (replicas), "selector": {"matchLabels": (labels.clone())}, "strategy": (strategy),
+                "minReadySeconds": (dice.below(3) as i64 * 5), "revisionHistoryLimit": (dice.below(4) as i64),
+                "template": {
+                    "metadata": {"labels": (labels)},
+                    "spec": {
+                        "terminationGracePeriodSeconds": (grace),
+                        "containers": [{
+                            "name": "c", "image": (image(dice)),
+                            "resources": {"requests": {"cpu": (format!("{}m", dice.between(5, 30) * 10))}}
+                        }]
+                    }
+                }
+            }
+        });
+        self.client
+            .create(&kinds::deployments(), namespace, &deployment)
+            .await
+            .map(drop)
+    }
+
+    async fn patch_deployment(&self, namespace: &str, name: &str, patch: Value) -> Result<(), Status> {
+        self.client
+            .strategic_patch(&kinds::deployments(), namespace, name, "", &patch)
+            .await
+            .map(drop)
+    }
+
+    async fn scale(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let replicas = self.dice.below(7) as i64;
+        let patch = value!({"spec": {"replicas": (replicas)}});
+        self.patch_deployment(namespace, name, patch).await
+    }
+
+    /// A new image, or one of before: then it is a rollback.
+    async fn roll(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let image = image(&mut self.dice);
+        let patch =
+            value!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": (image)}]}}}});
+        self.patch_deployment(namespace, name, patch).await
+    }
+
+    async fn pause(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let paused = self.dice.below(2) == 0;
+        let patch = value!({"spec": {"paused": (paused)}});
+        self.patch_deployment(namespace, name, patch).await
+    }
+
+    async fn remove(
+        &mut self,
+        resource: &GroupVersionResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), Status> {
+        let policies = ["Background", "Foreground", "Orphan"];
+        let policy = *self.dice.pick(&policies).expect("there are some");
+        let options = value!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": (policy)});
+        self.client
+            .delete(resource, namespace, name, &options)
+            .await
+            .map(drop)
+    }
+
+    async fn create_service(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let service = value!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": (name), "namespace": (namespace)},
+            "spec": {"selector": {"app": (name)}, "ports": [{"port": 80}]}
+        });
+        self.client
+            .create(&kinds::services(), namespace, &service)
+            .await
+            .map(drop)
+    }
+
+    async fn remove_a_pod(&mut self) -> Result<(), Status> {
+        let pods = self.client.list(&kinds::pods(), "", Params::default()).await?;
+        let Some(pod) = self.dice.pick(&pods.items) else {
+            return Ok(());
+        };
+        let options = match self.dice.below(3) {
+            0 => value!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}),
+            1 => value!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 3}),
+            _ => Value::Null,
+        };
+        self.client
+            .delete(&kinds::pods(), &pod.key.namespace, &pod.key.name, &options)
+            .await
+            .map(drop)
+    }
+
+    async fn create_namespace(&mut self, namespace: &str) -> Result<(), Status> {
+        let object = value!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": (namespace)}});
+        self.client
+            .create(&kinds::namespaces(), "", &object)
+            .await
+            .map(drop)
+    }
+
+    async fn remove_namespace(&mut self, namespace: &str) -> Result<(), Status> {
+        if namespace == "default" {
+            return Ok(());
+        }
+        self.client
+            .delete(&kinds::namespaces(), "", namespace, &Value::Null)
+            .await
+            .map(drop)
+    }
+
+    async fn cordon(&mut self) -> Result<(), Status> {
+        let unschedulable = self.dice.below(2) == 0;
+        let patch = value!({"spec": {"unschedulable": (unschedulable)}});
+        self.patch_a_node(patch).await
+    }
+
+    async fn taint(&mut self) -> Result<(), Status> {
+        let effects = ["NoSchedule", "NoExecute", "PreferNoSchedule"];
+        let effect = *self.dice.pick(&effects).expect("there are some");
+        let effect = (self.dice.below(2) == 0).then_some(effect);
+        let node = self.a_node();
+        self.set_taint(&node, effect).await
+    }
+
+    /// As `kubectl taint` does it: the list is read and put back.
+    async fn set_taint(&self, node: &str, effect: Option<&str>) -> Result<(), Status> {
+        let now = self.client.get(&kinds::nodes(), "", node).await?;
+        let tree = now.tree();
+        let others = tree.items_at(&["spec", "taints"]).iter();
+        let others = others.filter(|taint| taint.str_at(&["key"]) != Some("mine"));
+        let mine = effect.map(|effect| value!({"key": "mine", "effect": (effect)}));
+        let taints: Vec<Value> = others.cloned().chain(mine).collect();
+        let version = now.revision.to_string();
+        let patch = value!({"metadata": {"resourceVersion": (version)}, "spec": {"taints": (taints)}});
+        self.client
+            .merge_patch(&kinds::nodes(), "", node, "", &patch)
+            .await
+            .map(drop)
+    }
+
+    fn a_node(&mut self) -> String {
+        format!("node-{}", self.dice.below(self.machines as u64))
+    }
+
+    async fn patch_a_node(&mut self, patch: Value) -> Result<(), Status> {
+        let node = self.a_node();
+        self.client
+            .strategic_patch(&kinds::nodes(), "", &node, "", &patch)
+            .await
+            .map(drop)
+    }
+
+    /// Puts the cluster into a state in which everything can run: no taints, no cordons, nothing paused, modest sizes.
+    pub(crate) async fn tidy_up(&self) -> Result<(), Status> {
+        let nodes = self.client.list(&kinds::nodes(), "", Params::default()).await?;
+        for node in &nodes.items {
+            let name = &node.key.name;
+            let patch = value!({"spec": {"unschedulable": null}});
+            self.client
+                .strategic_patch(&kinds::nodes(), "", name, "", &patch)
+                .await?;
+            while let Err(status) = self.set_taint(name, None).await {
+                if status.reason != Reason::Conflict {
+                    return Err(status);
+                }
+            }
+        }
+        let deployments = self
+            .client
+            .list(&kinds::deployments(), "", Params::default())
+            .await?;
+        for deployment in &deployments.items {
+            let replicas = deployment
+                .tree()
+                .int_at(&["spec", "replicas"])
+                .unwrap_or(1)
+                .min(3);
+            let patch = value!({"spec": {"paused": null, "replicas": (replicas)}});
+            let (namespace, name) = (&deployment.key.namespace, &deployment.key.name);
+            match self.patch_deployment(namespace, name, patch).await {
+                // It was on its way out.
+                Err(status) if status.code == 404 => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn image(dice: &mut Dice) -> String {
+    format!("app:{}", dice.below(IMAGES))
+}

@@ -1,0 +1,35 @@
+//! Simulated clusters under seeds, as `make test` runs them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+
+/// What the program says of a run, and whether it found nothing wrong.
+fn sim(arguments: &[&str]) -> (String, bool) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (text, output.status.success())
+}
+
+#[test]
+fn a_seed_happens_the_same_way_twice_and_another_differently() {
+    for seed in ["1", "2", "3", "4", "5"] {
+        let (first, second) = (sim(&[seed]).0, sim(&[seed]).0);
+        assert!(first.contains("hash"), "{first}");
+        assert_eq!(first, second);
+    }
+    let hash = |text: String| text.split(' ').nth(3).unwrap().to_owned();
+    assert_ne!(hash(sim(&["1"]).0), hash(sim(&["2"]).0));
+}
+
+#[test]
+fn no_seed_breaks_a_law() {
+    let (text, clean) = sim(&["1", "--count", "30"]);
+    assert!(
+        clean,
+        "replay one with: cargo run -p cloudeck-sim -- SEED --trace\n{text}"
+    );
+}
