@@ -73,7 +73,9 @@ impl Namespaces {
         });
         let queue = inner.queue.clone();
         namespaces.on_change(move |update| {
-            if update.new.is_some_and(|namespace| !is_active(namespace)) {
+            // Not for its own word on what remains: while lists fail that would change with every look.
+            let begins = update.old.is_none_or(|namespace| is_active(namespace));
+            if begins && update.new.is_some_and(|namespace| !is_active(namespace)) {
                 queue.add(update.key.clone());
             }
         });
