@@ -40,7 +40,7 @@ pub enum Command {
     /// Say what is running
     Status(Output),
     /// Check what this machine has, and say what to do about what it lacks
-    Doctor(Output),
+    Doctor(Doctor),
     /// Print the administrator's kubeconfig
     Kubeconfig(Kubeconfig),
     /// Images of this machine
@@ -111,6 +111,15 @@ pub struct Output {
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub output: Output,
+    /// Salvage what is intact of a damaged datastore first
+    #[arg(long)]
+    pub repair: bool,
 }
 
 #[derive(Debug, Args)]

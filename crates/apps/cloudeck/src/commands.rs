@@ -26,7 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(up) => up::run(&places, &up),
         Command::Down(down) => block_on(down::run(&places, &down)),
         Command::Status(output) => block_on(status::run(&places, output.output)),
-        Command::Doctor(output) => Ok(doctor::run(&places, output.output)),
+        Command::Doctor(doctor) => block_on(doctor::run(&places, &doctor)),
         Command::Kubeconfig(kubeconfig) => print_kubeconfig(&places, &kubeconfig),
         Command::Image(image) => block_on(image::run(&places, image)),
         Command::Apply(apply) => block_on(apply::run(&places, &apply)),

@@ -139,7 +139,8 @@ impl Settings {
         Ok(Some(settings))
     }
 
-    fn fresh() -> Result<Self> {
+    /// The settings of a new cluster.
+    pub fn fresh() -> Result<Self> {
         let host =
             std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the machine's host name")?;
         let name: String = host

@@ -1,15 +1,20 @@
-//! `cloudeck doctor`: what this machine has, what it lacks, and what to do about it. Changes nothing.
+//! `cloudeck doctor`: what this machine has, what it lacks, and what to do about it. Changes nothing, unless it is told
+//! to repair the datastore.
+
+mod store;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use cloudeck_linux::lock::FileLock;
 use cloudeck_machinery::{Value, value};
-use cloudeck_network::doctor::{Severity, diagnose};
+use cloudeck_net::Ipv4Cidr;
+use cloudeck_network::doctor::{Finding, Severity, diagnose, diagnose_ranges};
 
 use super::output::{print_table, print_tree};
-use crate::cli::Format;
+use crate::cli::{Doctor, Format};
 use crate::settings::{Places, Settings};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +56,11 @@ impl Check {
     }
 }
 
-pub fn run(places: &Places, format: Format) -> ExitCode {
+pub async fn run(places: &Places, options: &Doctor) -> Result<ExitCode> {
+    let datastore = places.data_dir.join("store");
+    if options.repair {
+        store::repair(&datastore).await?;
+    }
     let mut checks = vec![
         root(),
         kernel(),
@@ -61,16 +70,17 @@ pub fn run(places: &Places, format: Format) -> ExitCode {
         disk(places),
     ];
     checks.extend(ports(places));
+    checks.extend(store::check(&datastore).await);
     if rustix::process::geteuid().is_root() {
-        checks.extend(network());
+        checks.extend(network(places));
     }
     let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);
-    report(&checks, format);
-    if failed {
+    report(&checks, options.output.output);
+    Ok(if failed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    }
+    })
 }
 
 fn root() -> Check {
@@ -232,8 +242,9 @@ fn ports(places: &Places) -> Vec<Check> {
     )]
 }
 
-fn network() -> Vec<Check> {
-    let findings = diagnose(None);
+fn network(places: &Places) -> Vec<Check> {
+    let mut findings: Vec<Finding> = diagnose(None);
+    findings.extend(diagnose_ranges(None, &ranges(places)));
     if findings.is_empty() {
         return vec![Check::good("network", "pods and Services can be connected")];
     }
@@ -248,6 +259,15 @@ fn network() -> Vec<Check> {
             Check::not(verdict, "network", finding.what, finding.remedy)
         })
         .collect()
+}
+
+/// The cluster's ranges, or those of a new one.
+fn ranges(places: &Places) -> Vec<Ipv4Cidr> {
+    let settings = Settings::load(places).ok().flatten();
+    let settings = settings.or_else(|| Settings::fresh().ok());
+    settings.map_or_else(Vec::new, |settings| {
+        vec![settings.cluster_range(), settings.service_range()]
+    })
 }
 
 fn report(checks: &[Check], format: Format) {
