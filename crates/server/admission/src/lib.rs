@@ -4,7 +4,8 @@
 //! upstream's order. A plug-in looks at an [`AdmissionRequest`] and at other objects through a [`Context`].
 //!
 //! Absences: no I/O, no clock, no waiting. A plug-in that would be satisfied by an object that is expected soon says so in
-//! [`Refusal::awaits`]; whether to wait is the server's business. Webhooks, policies in CEL and ResourceQuota are not here.
+//! [`Refusal::awaits`]; whether to wait is the server's business. Webhooks and policies in CEL are not here.
+//! ResourceQuota is no plug-in: what it writes belongs into the transaction of the write, so [`charge`] only tells.
 //!
 //! Start reading at [`Plugin`] and [`PLUGINS`].
 
@@ -19,6 +20,7 @@ mod owner_references;
 mod pod_security;
 mod priority;
 mod request;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod taint_nodes;
@@ -26,6 +28,7 @@ mod taint_nodes;
 mod testing;
 
 pub use request::{AdmissionRequest, Awaited, Context, Operation, Refusal, Remarks};
+pub use resource_quota::{Charge, charge};
 
 /// One admission plug-in. Both halves default to consent.
 pub trait Plugin: Sync {

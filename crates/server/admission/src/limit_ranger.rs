@@ -1,6 +1,6 @@
 //! LimitRanger: a namespace's limit ranges fill in missing requests and limits, and bound those that are given.
 
-mod amounts;
+pub(crate) mod amounts;
 mod constraints;
 
 use std::collections::BTreeMap;

@@ -65,7 +65,7 @@ impl World {
         Ok(request.object)
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(crate) fn context(&self) -> Context<'_> {
         Context {
             reader: self,
             authorizer: self,

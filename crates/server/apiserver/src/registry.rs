@@ -17,6 +17,7 @@ pub(crate) mod metadata_rules;
 pub(crate) mod options;
 pub(crate) mod ownership;
 pub(crate) mod patch;
+pub(crate) mod quota;
 pub(crate) mod read;
 pub(crate) mod subobject;
 pub(crate) mod update;

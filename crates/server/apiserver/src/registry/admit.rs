@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudeck_admission::{AdmissionRequest, Awaited, Context, Operation, Refusal};
+use cloudeck_admission::{AdmissionRequest, Awaited, Charge, Context, Operation, Refusal};
 use cloudeck_machinery::{Status, Value};
 
 use super::Call;
@@ -66,6 +66,23 @@ pub(crate) fn validate(
         call.warn(warning);
     }
     Ok(())
+}
+
+/// What the write costs the quotas of its namespace; `new` is as before afterwards.
+pub(crate) fn charge(
+    call: &Call<'_>,
+    operation: Operation,
+    new: &mut Value,
+    old: Option<&Value>,
+) -> Result<Vec<Charge>, Status> {
+    let charges = with_context(call, |context| {
+        let name = new.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
+        let request = request(call, operation, &name, std::mem::take(new), old);
+        let charges = cloudeck_admission::charge(&request, context);
+        *new = request.object;
+        charges
+    });
+    Ok(charges?)
 }
 
 fn with_context<T>(call: &Call<'_>, ask: impl FnOnce(&Context<'_>) -> T) -> T {

@@ -7,7 +7,7 @@ use cloudeck_client::Response;
 use cloudeck_machinery::{Cause, Object, ObjectKey, Reason, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
-use super::{Call, admit, decode, meta, metadata_rules, ownership};
+use super::{Call, admit, decode, meta, metadata_rules, ownership, quota};
 use crate::alloc;
 
 /// How often another name, address or port is drawn when the one drawn is taken.
@@ -77,12 +77,13 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     admit::validate(call, Operation::Create, &mut tree, None)?;
     let key = ObjectKey::new(&call.request.namespace, &name);
     if call.is_dry_run() {
+        quota::check(call, Operation::Create, &mut tree, None)?;
         return match kind.cache.get(&key.namespace, &key.name) {
             Some(_) => Err(Status::already_exists(kind.group(), kind.plural(), &name)),
             None => commit::pretend(&kind, &mut tree, 0),
         };
     }
-    let result = commit::put(call.core, &kind, &key, &mut tree, Expect::Absent, base).await;
+    let result = quota::put(call, &kind, &key, &mut tree, None, Expect::Absent, base).await;
     result.map_err(|refusal| match refusal {
         Refusal::Changed if alloc::chooses(&kind) && kind.cache.get(&key.namespace, &key.name).is_none() => {
             Status::conflict(

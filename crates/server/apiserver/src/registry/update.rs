@@ -7,7 +7,9 @@ use cloudeck_client::{Response, Verb};
 use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
-use super::{Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, ownership, subobject};
+use super::{
+    Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota, subobject,
+};
 use crate::alloc;
 use crate::conversion::Conversion;
 use crate::kinds::Kind;
@@ -110,20 +112,14 @@ async fn attempt(
         return Ok(Arc::clone(current));
     }
     if call.is_dry_run() {
+        quota::check(call, Operation::Update, &mut new, Some(&old))?;
         return Ok(commit::pretend(&kind, &mut new, current.revision)?);
     }
     if delete::is_finished(&kind, &new) {
         return finish_deletion(call, &kind, current, &mut new).await;
     }
-    commit::put(
-        call.core,
-        &kind,
-        &current.key,
-        &mut new,
-        Expect::At(current.revision),
-        base,
-    )
-    .await
+    let expect = Expect::At(current.revision);
+    quota::put(call, &kind, &current.key, &mut new, Some(&old), expect, base).await
 }
 
 /// The last finalizer is gone: the object goes, too.

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use super::Server;
 use crate::config::Config;
 
+mod quotas;
 mod refusals;
 
 pub(crate) async fn server() -> Server {
