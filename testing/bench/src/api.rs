@@ -1,5 +1,4 @@
-//! Connections to the API: keep-alive HTTP/1.1 over TLS, as cheap as hyper makes them, so that the server is measured
-//! and not its client.
+//! Connections to the API: keep-alive HTTP/1.1 over TLS. For load, [`Wire`] is cheaper.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +18,10 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::wire::Wire;
 
 /// Far longer than anything measured takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -61,13 +64,26 @@ impl Api {
         })
     }
 
-    /// A connection of its own.
-    pub(crate) async fn connect(&self) -> Result<Connection> {
-        let stream = tokio::net::TcpStream::connect(self.address).await?;
+    async fn stream(&self) -> Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::IpAddress(self.address.ip().into());
         let tls = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        let stream = tls.connect(name, stream).await?;
+        Ok(tls.connect(name, stream).await?)
+    }
+
+    /// So many connections for load.
+    pub(crate) async fn wires(&self, count: usize) -> Result<Vec<Wire>> {
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            all.push(Wire::new(self.stream().await?));
+        }
+        Ok(all)
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        let stream = self.stream().await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         self.scope.spawn("connection", async move {
             // Its requests tell of its end.

@@ -17,6 +17,7 @@ mod requests;
 mod services;
 mod start;
 mod watchers;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -8,9 +8,10 @@ use futures_util::future::try_join_all;
 use http::Method;
 
 use crate::Bench;
-use crate::api::{Api, Connection, JSON, MERGE};
+use crate::api::{Api, JSON, MERGE};
 use crate::figure::{Report, percentile};
 use crate::node::Node;
+use crate::wire::Wire;
 use crate::{processes, watchers};
 
 pub(crate) const FIGURES: &[&str] = &[
@@ -87,9 +88,9 @@ async fn repeat(
     api: &Api,
     clients: usize,
     time: Duration,
-    request: impl AsyncFn(&mut Connection, Turn) -> Result<usize>,
+    request: impl AsyncFn(&mut Wire, Turn) -> Result<usize>,
 ) -> Result<Row> {
-    let mut connections = api.connections(clients).await?;
+    let mut connections = api.wires(clients).await?;
     let begin = Instant::now();
     let all = try_join_all(connections.iter_mut().enumerate().map(|(client, connection)| {
         let request = &request;
@@ -136,7 +137,7 @@ async fn empty(api: &Api, namespace: &str) -> Result<usize> {
 async fn fill(api: &Api) -> Result<()> {
     api.namespace("full").await?;
     let path = pods_of("full");
-    let mut connections = api.connections(16).await?;
+    let mut connections = api.wires(16).await?;
     let clients = connections.len();
     try_join_all(connections.iter_mut().enumerate().map(|(client, connection)| {
         let path = &path;
@@ -153,18 +154,18 @@ async fn fill(api: &Api) -> Result<()> {
     Ok(())
 }
 
-async fn get(connection: &mut Connection, turn: Turn) -> Result<usize> {
+async fn get(connection: &mut Wire, turn: Turn) -> Result<usize> {
     let path = format!("{}/p-{}", pods_of("full"), turn.client);
     connection.call(Method::GET, &path, JSON, Bytes::new()).await
 }
 
-async fn patch(connection: &mut Connection, turn: Turn) -> Result<usize> {
+async fn patch(connection: &mut Wire, turn: Turn) -> Result<usize> {
     let path = format!("{}/p-{}", pods_of("full"), turn.client);
     let patch = format!(r#"{{"metadata":{{"annotations":{{"turn":"{}"}}}}}}"#, turn.count);
     connection.call(Method::PATCH, &path, MERGE, patch.into()).await
 }
 
-async fn list(connection: &mut Connection, _: Turn) -> Result<usize> {
+async fn list(connection: &mut Wire, _: Turn) -> Result<usize> {
     connection
         .call(Method::GET, &pods_of("full"), JSON, Bytes::new())
         .await
