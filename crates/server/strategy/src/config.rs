@@ -2,6 +2,8 @@
 
 mod validate;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
@@ -17,7 +19,10 @@ pub(crate) const CONFIG_MAP: Strategy = Strategy {
 };
 
 pub(crate) const SECRET: Strategy = Strategy {
-    default: |secret| fill::text(secret, "type", "Opaque"),
+    default: |secret| {
+        fold_texts(secret);
+        fill::text(secret, "type", "Opaque");
+    },
     field_names: &["type"],
     fields: secret_fields,
     validate_create: validate::secret,
@@ -26,6 +31,26 @@ pub(crate) const SECRET: Strategy = Strategy {
     row: secret_row,
     ..Strategy::GENERIC
 };
+
+/// What is written as text stands in `data` from the first; where both name a key, the text holds.
+///
+/// Source: `pkg/apis/core/v1/conversion.go` (`Convert_v1_Secret_To_core_Secret`).
+fn fold_texts(secret: &mut Value) {
+    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|map| map.remove("stringData")) else {
+        return;
+    };
+    if texts.iter().next().is_none() {
+        return;
+    }
+    let Some(data) = fill::made(secret, "data").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (key, text) in texts.iter() {
+        if let Some(text) = text.as_str() {
+            data.insert(&**key, Value::from(STANDARD.encode(text)));
+        }
+    }
+}
 
 fn secret_fields(secret: &Value) -> Box<[(&'static str, CompactString)]> {
     let kind = secret.str_at(&["type"]).unwrap_or_default();
@@ -58,4 +83,19 @@ fn secret_row(object: &Value, row: TableRow<'_>) -> Vec<Value> {
         Value::from(entries(object, "data")),
         table::age(object, row),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudeck_machinery::value;
+
+    use super::*;
+
+    #[test]
+    fn texts_of_a_secret_become_its_data() {
+        let mut secret = value!({"data": {"a": "MQ==", "b": "MQ=="}, "stringData": {"b": "two", "c": ""}});
+        (SECRET.default)(&mut secret);
+        let wanted = value!({"data": {"a": "MQ==", "b": "dHdv", "c": ""}, "type": "Opaque"});
+        assert_eq!(secret, wanted);
+    }
 }
