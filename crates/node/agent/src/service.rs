@@ -29,6 +29,7 @@ pub struct AgentDeps {
     pub images: ImageStore,
     pub network: PodNetwork,
     pub server: ServerConfig,
+    pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 /// Why the agent did not start.
@@ -82,6 +83,7 @@ pub async fn start(config: AgentConfig, deps: AgentDeps, scope: &Scope) -> Resul
         runtime,
         images,
         network,
+        clock,
         ..
     } = deps;
     let own = format!("spec.nodeName={}", config.node_name);
@@ -100,7 +102,7 @@ pub async fn start(config: AgentConfig, deps: AgentDeps, scope: &Scope) -> Resul
         admitted: Admitted::default(),
         tokens: tokens::Tokens::default(),
         config_objects: ConfigObjects::default(),
-        clock: Arc::new(SystemTime::now),
+        clock,
     });
     let (ready, is_ready) = watch::channel(false);
     listening.serve(&node);

@@ -1,7 +1,8 @@
 //! The node: runtime, images, pod network, and the agent upon them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use cloudeck_agent::{Agent, AgentConfig, AgentDeps};
@@ -109,6 +110,7 @@ pub async fn start(
         images,
         network,
         server: server.node_server(),
+        clock: Arc::new(SystemTime::now),
     };
     let agent = cloudeck_agent::start(config, deps, scope)
         .await

@@ -216,6 +216,8 @@ impl Operations {
                     .event(reference, EventType::Normal, "Killing", why.message(name));
                 let grace = this.wait_for_signal(&pod, &stop).await;
                 this.stopping().push(id.clone());
+                // A hurry from now on reaches it by that list, one before is in the value.
+                let grace = this.hurried_to(grace).max(LEAST_GRACE.min(grace));
                 if let Err(error) = this.node.runtime.stop_container(id, grace).await {
                     tracing::warn!(container = name, error = chain(&error), "container not stopped");
                     // The worker tries again at once when it is told.
@@ -235,13 +237,18 @@ impl Operations {
             let rest = hooks::pre_stop(&self.node, pod, &stop.name, &stop.id, stop.grace).await;
             self.wait_for_turn(&stop.after, rest).await
         };
+        let shortened = async {
+            // It ends with the worker at the latest, and this with it.
+            let _ = hurried
+                .wait_for(|hurried| hurried.is_some_and(|grace| grace < stop.grace))
+                .await;
+        };
         let rest = tokio::select! {
             rest = in_turn => rest,
             // The hook runs on in the container, as long as that lives.
-            Ok(()) = hurried.changed() => {
+            () = shortened => {
                 let left = stop.grace.saturating_sub(begun.elapsed());
-                let grace = hurried.borrow().unwrap_or(left).min(left);
-                self.wait_for_turn(&stop.after, grace).await
+                self.wait_for_turn(&stop.after, self.hurried_to(left)).await
             }
         };
         if stop.why == StopReason::SandboxDied {
@@ -249,6 +256,10 @@ impl Operations {
         } else {
             rest.max(LEAST_GRACE)
         }
+    }
+
+    fn hurried_to(&self, grace: Duration) -> Duration {
+        self.hurried.borrow().map_or(grace, |hurried| hurried.min(grace))
     }
 
     async fn wait_for_turn(&self, after: &[String], grace: Duration) -> Duration {
