@@ -5,6 +5,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod apply;
+pub(crate) mod certificates;
 pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod decode;

@@ -4,6 +4,7 @@ pub(crate) mod event;
 mod event_row;
 mod namespace;
 mod row;
+mod signing_request;
 mod validate;
 
 use cloudeck_machinery::{Value, value};
@@ -60,6 +61,15 @@ pub(crate) const SIGNING_REQUEST: Strategy = Strategy {
         let signer = request.str_at(&["spec", "signerName"]).unwrap_or_default();
         Box::new([("spec.signerName", CompactString::from(signer))])
     },
+    prepare_update: |new, old| {
+        // All but metadata is fixed, or changes through subresources.
+        match old.get("spec") {
+            Some(spec) => new.set_at(&["spec"], spec.clone()),
+            None => new.remove_at(&["spec"]).is_some(),
+        };
+    },
+    validate_create: signing_request::create,
+    validate_status_update: signing_request::status,
     columns: row::SIGNING_REQUEST,
     row: row::signing_request,
     ..Strategy::GENERIC

@@ -7,7 +7,7 @@ use cloudeck_client::Response;
 use cloudeck_machinery::{Cause, Object, ObjectKey, Reason, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
-use super::{Call, admit, decode, meta, metadata_rules, ownership, quota};
+use super::{Call, admit, certificates, decode, meta, metadata_rules, ownership, quota};
 use crate::alloc;
 
 /// How often another name, address or port is drawn when the one drawn is taken.
@@ -52,6 +52,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
         tree.remove_at(&["status"]);
     }
     (kind.strategy.prepare_create)(&mut tree);
+    certificates::requested(call, &mut tree)?;
     normalise(&kind, &mut tree)?;
     if !applied {
         ownership::track(call, None, &mut tree);
@@ -63,6 +64,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     normalise(&kind, &mut tree)?;
     let mut causes = metadata_rules::check_create(&kind, &tree);
     causes.extend((kind.strategy.validate_create)(&tree));
+    causes.extend(certificates::check_create(&kind, &tree));
     add_declared(
         &mut causes,
         cloudeck_schema::declarative_errors(kind.ty, &tree, None),

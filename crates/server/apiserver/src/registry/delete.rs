@@ -17,6 +17,7 @@ use crate::kinds::Kind;
 const ATTEMPTS: usize = 16;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 /// `DeleteOptions`, from the body and the query.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,9 @@ enum Outcome {
 
 pub(crate) async fn delete(call: &mut Call<'_>) -> Result<Response, Status> {
     let options = DeleteOptions::read(call)?;
+    if options.propagation.is_none() && call.kind().is("batch", "jobs") {
+        call.warn(PODS_STAY);
+    }
     let outcome = delete_object(call, &options).await?;
     Ok(match outcome {
         Outcome::Marked(object) => call.answer(&object, false),
@@ -327,7 +331,12 @@ impl DeleteOptions {
         if kind.is("", "namespaces") {
             return;
         }
-        let Some(policy) = self.propagation.as_deref() else {
+        let settled = tree
+            .items_at(&["metadata", "finalizers"])
+            .iter()
+            .any(|name| matches!(name.as_str(), Some(ORPHAN | FOREGROUND)));
+        let default = (facts::orphans_by_default(kind) && !settled).then_some("Orphan");
+        let Some(policy) = self.propagation.as_deref().or(default) else {
             return;
         };
         let wanted = match policy {

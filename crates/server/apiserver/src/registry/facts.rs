@@ -56,6 +56,9 @@ const CONDITIONAL_UPDATE: &[(&str, &str)] = &[
     ("scheduling.k8s.io", "priorityclasses"),
 ];
 
+/// Kinds whose dependents stay when a deletion does not say what becomes of them.
+const ORPHAN_BY_DEFAULT: &[(&str, &str)] = &[("", "replicationcontrollers"), ("batch", "jobs")];
+
 /// Kinds whose deletion answers with the object instead of a `Status`.
 const RETURN_DELETED: &[(&str, &str)] = &[
     ("", "namespaces"),
@@ -91,6 +94,10 @@ pub(crate) fn may_create_on_update(kind: &Kind) -> bool {
 
 pub(crate) fn needs_revision_on_update(kind: &Kind) -> bool {
     among(CONDITIONAL_UPDATE, kind)
+}
+
+pub(crate) fn orphans_by_default(kind: &Kind) -> bool {
+    among(ORPHAN_BY_DEFAULT, kind)
 }
 
 pub(crate) fn returns_deleted_object(kind: &Kind) -> bool {

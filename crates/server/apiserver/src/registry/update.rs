@@ -8,7 +8,7 @@ use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 
 use super::commit::{self, Expect, Refusal};
 use super::{
-    Call, admit, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota, subobject,
+    Call, admit, certificates, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota, subobject,
 };
 use crate::alloc;
 use crate::conversion::Conversion;
@@ -174,6 +174,7 @@ fn prepare(
     meta::dedup_owners(call, new);
     meta::carry_over(new, old);
     subobject::keep_others(kind, &call.request.subresource, new, old);
+    certificates::prepare_update(call, new, old);
     if call.request.subresource.is_empty() {
         (kind.strategy.prepare_update)(new, old);
     }
@@ -206,10 +207,11 @@ async fn check(
         create::normalise(kind, new)?;
     }
     let mut causes = metadata_rules::check_update(kind, new, old);
+    causes.extend(certificates::check_update(call, new, old));
     match call.request.subresource.as_str() {
-        "status" => causes.extend((kind.strategy.validate_status_update)(new, old)),
+        "status" | "approval" => causes.extend((kind.strategy.validate_status_update)(new, old)),
         // What they may change is checked where they are answered.
-        "binding" | "finalize" | "approval" => {}
+        "binding" | "finalize" => {}
         _ => {
             causes.extend((kind.strategy.validate_update)(new, old));
             let declared = cloudeck_schema::declarative_errors(kind.ty, new, Some(old));

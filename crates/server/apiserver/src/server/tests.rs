@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use super::Server;
 use crate::config::Config;
 
+mod certificates;
 mod quotas;
 mod refusals;
 

@@ -89,3 +89,28 @@ async fn a_scale_belongs_to_the_object_in_its_path() {
         "the name of the object (b) does not match the name on the URL (a)"
     );
 }
+
+#[tokio::test]
+async fn the_pods_of_a_deleted_job_stay_unless_it_is_said() {
+    let client = admin().await;
+    let jobs = GroupVersionResource::new("batch", "v1", "jobs");
+    let job = value!({"metadata": {"name": "a"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]
+    }}}});
+    client.create(&jobs, "default", &job).await.unwrap();
+    client.delete(&jobs, "default", "a", &Value::Null).await.unwrap();
+    let marked = client.get(&jobs, "default", "a").await.unwrap();
+    let finalizers = marked.tree().items_at(&["metadata", "finalizers"]).to_vec();
+    assert_eq!(finalizers, [Value::from("orphan")]);
+    client
+        .create(&jobs, "default", &{
+            let mut other = job.clone();
+            other.set_at(&["metadata", "name"], "b");
+            other
+        })
+        .await
+        .unwrap();
+    let background = value!({"propagationPolicy": "Background"});
+    client.delete(&jobs, "default", "b", &background).await.unwrap();
+    assert_eq!(client.get(&jobs, "default", "b").await.unwrap_err().code, 404);
+}
