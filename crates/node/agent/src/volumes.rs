@@ -24,7 +24,7 @@ use cloudeck_machinery::Status;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
 
 use crate::node::Node;
-use payload::Payload;
+use payload::{DEFAULT_MODE, Payload, Selection};
 
 /// Why a volume could not be set up; the text of the `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +101,25 @@ async fn set_up(node: &Arc<Node>, pod: &Pod, spec: &PodSpec, volume: &Volume) ->
 
 /// The files of a volume that is made of API data; `None` for other kinds.
 async fn payload(node: &Arc<Node>, pod: &Pod, volume: &Volume) -> Result<Option<Payload>, SetUpError> {
+    let mut payload = Payload::default();
     Ok(Some(if let Some(source) = &volume.config_map {
-        payload::config_map(node, pod, source).await?
+        let wanted = Selection {
+            name: &source.name,
+            items: source.items.as_deref().unwrap_or_default(),
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+            optional: source.optional == Some(true),
+        };
+        payload::add_config_map(node, pod, wanted, &mut payload).await?;
+        payload
     } else if let Some(source) = &volume.secret {
-        payload::secret(node, pod, source).await?
+        let wanted = Selection {
+            name: source.secret_name.as_deref().unwrap_or_default(),
+            items: source.items.as_deref().unwrap_or_default(),
+            mode: source.default_mode.unwrap_or(DEFAULT_MODE),
+            optional: source.optional == Some(true),
+        };
+        payload::add_secret(node, pod, wanted, &mut payload).await?;
+        payload
     } else if let Some(source) = &volume.downward_api {
         downward::payload(
             node,

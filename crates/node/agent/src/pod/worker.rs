@@ -149,29 +149,7 @@ impl Worker {
                 }
                 report::take(&mut self.memo, &self.pod, Report::SandboxDied { id, ends }, now);
             }
-            Report::Probed {
-                name,
-                id,
-                probe,
-                passed,
-            } => {
-                let was_started = self.memo.containers.get(&name).is_some_and(|c| c.started);
-                report::take(
-                    &mut self.memo,
-                    &self.pod,
-                    Report::Probed {
-                        name: name.clone(),
-                        id: id.clone(),
-                        probe,
-                        passed,
-                    },
-                    now,
-                );
-                let is_started = self.memo.containers.get(&name).is_some_and(|c| c.started);
-                if is_started && !was_started {
-                    self.start_probes(&name, id);
-                }
-            }
+            Report::Probed { .. } => self.probed(report, now),
             Report::VolumesReady => {
                 self.stop_keeper();
                 let keep = crate::volumes::keep(Arc::clone(&self.node), Arc::clone(&self.pod));
@@ -179,6 +157,20 @@ impl Worker {
                 report::take(&mut self.memo, &self.pod, Report::VolumesReady, now);
             }
             other => report::take(&mut self.memo, &self.pod, other, now),
+        }
+    }
+
+    /// A passed start-up probe gives way to the others.
+    fn probed(&mut self, report: Report, now: Millis) {
+        let Report::Probed { name, id, .. } = &report else {
+            return;
+        };
+        let (name, id) = (name.clone(), id.clone());
+        let is_started = |memo: &PodMemo| memo.containers.get(&name).is_some_and(|c| c.started);
+        let before = is_started(&self.memo);
+        report::take(&mut self.memo, &self.pod, report, now);
+        if is_started(&self.memo) && !before {
+            self.start_probes(&name, id);
         }
     }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloudeck_machinery::{GroupVersionResource, Reason, Status};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, KeyToPath, Pod, Secret, SecretVolumeSource,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Secret};
 
 use super::SetUpError;
 use crate::node::Node;
@@ -94,99 +92,62 @@ fn namespace(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or_default()
 }
 
-pub(super) async fn config_map(
-    node: &Node,
-    pod: &Pod,
-    source: &ConfigMapVolumeSource,
-) -> Result<Payload, SetUpError> {
-    let optional = source.optional == Some(true);
-    let mut payload = Payload::default();
-    let items = source.items.as_deref().unwrap_or_default();
-    let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-    add_config_map(
-        node,
-        namespace(pod),
-        &source.name,
-        items,
-        mode,
-        optional,
-        &mut payload,
-    )
-    .await?;
-    Ok(payload)
+/// Which keys of an object become which files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Selection<'a> {
+    pub(super) name: &'a str,
+    pub(super) items: &'a [KeyToPath],
+    /// Where an item names none of its own.
+    pub(super) mode: i32,
+    pub(super) optional: bool,
 }
 
+/// Adds the files that are made of a config map.
 pub(super) async fn add_config_map(
     node: &Node,
-    namespace: &str,
-    name: &str,
-    items: &[KeyToPath],
-    mode: i32,
-    optional: bool,
+    pod: &Pod,
+    wanted: Selection<'_>,
     payload: &mut Payload,
 ) -> Result<(), SetUpError> {
-    let Some(map) = read_config_map(node, namespace, name, optional).await? else {
+    let Some(map) = read_config_map(node, namespace(pod), wanted.name, wanted.optional).await? else {
         return Ok(());
     };
-    let mut data: BTreeMap<String, Vec<u8>> = map
-        .data
-        .unwrap_or_default()
-        .into_iter()
+    let texts = map.data.unwrap_or_default().into_iter();
+    let bytes = map.binary_data.unwrap_or_default().into_iter();
+    let data = texts
         .map(|(key, text)| (key, text.into_bytes()))
-        .collect();
-    data.extend(
-        map.binary_data
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(key, bytes)| (key, bytes.0)),
-    );
-    select("configmap", data, items, mode, optional, payload)
+        .chain(bytes.map(|(key, bytes)| (key, bytes.0)));
+    select("configmap", data.collect(), wanted, payload)
 }
 
-pub(super) async fn secret(
-    node: &Node,
-    pod: &Pod,
-    source: &SecretVolumeSource,
-) -> Result<Payload, SetUpError> {
-    let optional = source.optional == Some(true);
-    let mut payload = Payload::default();
-    let items = source.items.as_deref().unwrap_or_default();
-    let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-    let name = source.secret_name.as_deref().unwrap_or_default();
-    add_secret(node, namespace(pod), name, items, mode, optional, &mut payload).await?;
-    Ok(payload)
-}
-
+/// Adds the files that are made of a secret.
 pub(super) async fn add_secret(
     node: &Node,
-    namespace: &str,
-    name: &str,
-    items: &[KeyToPath],
-    mode: i32,
-    optional: bool,
+    pod: &Pod,
+    wanted: Selection<'_>,
     payload: &mut Payload,
 ) -> Result<(), SetUpError> {
-    let Some(secret) = read_secret(node, namespace, name, optional).await? else {
+    let Some(secret) = read_secret(node, namespace(pod), wanted.name, wanted.optional).await? else {
         return Ok(());
     };
-    let data = secret
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(key, bytes)| (key, bytes.0))
-        .collect();
-    select("secret", data, items, mode, optional, payload)
+    let bytes = secret.data.unwrap_or_default().into_iter();
+    let data = bytes.map(|(key, bytes)| (key, bytes.0));
+    select("secret", data.collect(), wanted, payload)
 }
 
 /// All keys under their own names, or the named ones under the paths given.
 fn select(
     kind: &'static str,
-    mut data: BTreeMap<String, Vec<u8>>,
-    items: &[KeyToPath],
-    mode: i32,
-    optional: bool,
+    data: BTreeMap<String, Vec<u8>>,
+    wanted: Selection<'_>,
     payload: &mut Payload,
 ) -> Result<(), SetUpError> {
+    let Selection {
+        items,
+        mode,
+        optional,
+        ..
+    } = wanted;
     if items.is_empty() {
         for (key, content) in data {
             payload.add(&key, content, mode);
@@ -194,11 +155,8 @@ fn select(
         return Ok(());
     }
     for item in items {
-        match data.remove(&item.key) {
-            Some(content) => {
-                data.insert(item.key.clone(), content.clone());
-                payload.add(&item.path, content, item.mode.unwrap_or(mode));
-            }
+        match data.get(&item.key) {
+            Some(content) => payload.add(&item.path, content.clone(), item.mode.unwrap_or(mode)),
             None if optional => {}
             None => {
                 return Err(SetUpError::KeyMissing {
@@ -219,10 +177,19 @@ mod tests {
         BTreeMap::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())])
     }
 
+    fn wanted(items: &[KeyToPath], mode: i32, optional: bool) -> Selection<'_> {
+        Selection {
+            name: "m",
+            items,
+            mode,
+            optional,
+        }
+    }
+
     #[test]
     fn without_items_every_key_is_a_file() {
         let mut payload = Payload::default();
-        select("configmap", data(), &[], 0o600, false, &mut payload).unwrap();
+        select("configmap", data(), wanted(&[], 0o600, false), &mut payload).unwrap();
         assert_eq!(payload.files.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(payload.files["a"].mode, 0o600);
     }
@@ -235,8 +202,20 @@ mod tests {
             mode: None,
             ..KeyToPath::default()
         }];
-        let error = select("configmap", data(), &items, 0o644, false, &mut Payload::default()).unwrap_err();
+        let error = select(
+            "configmap",
+            data(),
+            wanted(&items, 0o644, false),
+            &mut Payload::default(),
+        );
+        let error = error.unwrap_err();
         assert_eq!(error.to_string(), "references non-existent configmap key: x");
-        select("configmap", data(), &items, 0o644, true, &mut Payload::default()).unwrap();
+        select(
+            "configmap",
+            data(),
+            wanted(&items, 0o644, true),
+            &mut Payload::default(),
+        )
+        .unwrap();
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     Pod, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
 };
 
-use super::payload::{DEFAULT_MODE, File, Payload, add_config_map, add_secret};
+use super::payload::{DEFAULT_MODE, File, Payload, Selection, add_config_map, add_secret};
 use super::{SetUpError, downward};
 use crate::node::Node;
 use crate::pod::decide::all_containers;
@@ -35,32 +35,21 @@ async fn add(
     mode: i32,
     payload: &mut Payload,
 ) -> Result<(), SetUpError> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let selection = |name, items, optional| Selection {
+        name,
+        items,
+        mode,
+        optional: optional == Some(true),
+    };
     if let Some(source) = &projection.config_map {
         let items = source.items.as_deref().unwrap_or_default();
-        add_config_map(
-            node,
-            namespace,
-            &source.name,
-            items,
-            mode,
-            source.optional == Some(true),
-            payload,
-        )
-        .await?;
+        let wanted = selection(source.name.as_str(), items, source.optional);
+        add_config_map(node, pod, wanted, payload).await?;
     }
     if let Some(source) = &projection.secret {
         let items = source.items.as_deref().unwrap_or_default();
-        add_secret(
-            node,
-            namespace,
-            &source.name,
-            items,
-            mode,
-            source.optional == Some(true),
-            payload,
-        )
-        .await?;
+        let wanted = selection(source.name.as_str(), items, source.optional);
+        add_secret(node, pod, wanted, payload).await?;
     }
     if let Some(source) = &projection.downward_api {
         let items = source.items.as_deref().unwrap_or_default();
