@@ -26,6 +26,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
     let info = MachineInfo::read();
     register(&node, &info, port).await;
+    tell(&node, "Starting", "Starting kubelet.".to_owned());
     let mut status_due = tokio::time::Instant::now();
     let mut lease_due = tokio::time::Instant::now();
     loop {
@@ -125,7 +126,15 @@ async fn send_status(node: &Node, info: &MachineInfo, port: u16, ready: bool) ->
         .await?;
     let was_ready = condition(&before, "Ready").and_then(|c| c.str_at(&["status"])) == Some("True");
     if ready && !was_ready {
-        tell(node, "NodeReady", format!("Node {name} status is now: NodeReady"));
+        let news = [
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+            "NodeReady",
+        ];
+        for reason in news {
+            tell(node, reason, format!("Node {name} status is now: {reason}"));
+        }
     }
     Ok(())
 }
@@ -160,6 +169,8 @@ fn status(node: &Node, info: &MachineInfo, port: u16, ready: bool, before: Optio
             "kubeletVersion": (node.config.version.as_str()), "kubeProxyVersion": ""
         },
         "images": (images(node)),
+        "features": {"supplementalGroupsPolicy": true},
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
         "conditions": (conditions(node, ready, before))
     })
 }
