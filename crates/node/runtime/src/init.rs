@@ -130,7 +130,11 @@ fn prepare(birth: &Birth<'_>) -> Result<(ContainerSpec, Prepared), SetupError> {
     enter_cwd(cwd)?;
 
     let fds: Vec<BorrowedFd<'_>> = master.iter().map(std::os::fd::AsFd::as_fd).collect();
-    send_packet(birth.shim, &FromInit::Ready { degraded }, &fds).step(|| "report to the shim".to_owned())?;
+    let ready = FromInit::Ready {
+        degraded,
+        user: Some(identity.runs_as()),
+    };
+    send_packet(birth.shim, &ready, &fds).step(|| "report to the shim".to_owned())?;
     Ok((spec, Prepared { identity, filter }))
 }
 

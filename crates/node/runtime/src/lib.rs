@@ -46,8 +46,8 @@ pub use error::{OpenError, RequestError, StartError};
 pub use handle::{ExecHandle, PurgeReport, Runtime};
 pub use shim::shim_main;
 pub use status::{
-    ContainerId, ContainerState, ContainerStatus, Exit, RuntimeEvent, SandboxId, SandboxState, SandboxStatus,
-    Stats, SyncOutput,
+    ContainerId, ContainerState, ContainerStatus, Exit, RunsAs, RuntimeEvent, SandboxId, SandboxState,
+    SandboxStatus, Stats, SyncOutput,
 };
 
 /// The first argument that makes a binary of ours a shim: `main` then calls [`shim_main`] before anything else.

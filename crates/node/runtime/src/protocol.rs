@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Membership;
 use crate::config::User;
 use crate::error::StartError;
-use crate::status::{ContainerId, ContainerState, Exit, SandboxId};
+use crate::status::{ContainerId, ContainerState, Exit, RunsAs, SandboxId};
 
 /// No frame is longer.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
@@ -115,6 +115,8 @@ pub(crate) enum Outcome {
     Pid {
         pid: i32,
         degraded: Vec<String>,
+        #[serde(default)]
+        user: Option<RunsAs>,
     },
     Started {
         at_ns: i64,
@@ -134,6 +136,8 @@ pub(crate) struct ContainerReport {
     pub(crate) started_at_ns: i64,
     pub(crate) exit: Option<Exit>,
     pub(crate) degraded: Vec<String>,
+    #[serde(default)]
+    pub(crate) user: Option<RunsAs>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,6 +155,8 @@ pub(crate) enum FromInit {
     /// All is set up; a terminal's master is attached if there is one. A container now waits to be told to go on.
     Ready {
         degraded: Vec<String>,
+        #[serde(default)]
+        user: Option<RunsAs>,
     },
     Failed(Failure),
 }

@@ -101,8 +101,19 @@ pub struct ContainerStatus {
     pub pid: i32,
     /// Set in the state [`ContainerState::Exited`], unless the end was never seen (then it is unknown).
     pub exit: Option<Exit>,
+    /// Whom its first process runs as, names looked up; `None` for what an earlier version made.
+    pub user: Option<RunsAs>,
     /// What was asked for and given only in part (`oom_score_adj`, `rlimit nofile`).
     pub degraded: Vec<String>,
+}
+
+/// A process's user and groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsAs {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

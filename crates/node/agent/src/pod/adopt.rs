@@ -124,6 +124,7 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
             .get(label::IMAGE_ID)
             .cloned()
             .unwrap_or_default(),
+        user: newest.user.clone(),
     };
     // An end that nobody saw came with a reboot or a dead shim, not from a crash: the pod comes back at once.
     let crashed = current.attempt > 0 && newest.exit.is_some();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cloudeck_runtime::{ContainerId, Exit, SandboxId};
+use cloudeck_runtime::{ContainerId, Exit, RunsAs, SandboxId};
 
 /// Milliseconds since 1970. The worker's clock reads it once per round, so a round sees one time.
 pub type Millis = i64;
@@ -191,6 +191,8 @@ pub struct Instance {
     /// As in the pod's spec, or as the node resolved it.
     pub image: String,
     pub image_id: String,
+    /// Whom its first process runs as.
+    pub user: Option<RunsAs>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -141,3 +141,20 @@ async fn what_the_node_cannot_do_is_refused_by_name() {
     lab.until("i", "ErrImageNeverPull", waits).await;
     assert_ne!(IMAGE, "example.test/none:1");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_whom_a_container_runs_as() {
+    let lab = Lab::new().await;
+    let context = value!({"runAsUser": 7, "runAsGroup": 8, "supplementalGroups": [9]});
+    lab.create(
+        "p",
+        value!({"securityContext": (context), "containers": [(shell(IDLE))]}),
+    )
+    .await;
+    let pod = lab.until_ready("p").await;
+    let user = container(&pod, "c").at(&["user", "linux"]).unwrap().clone();
+    assert_eq!(user.int_at(&["uid"]), Some(7));
+    assert_eq!(user.int_at(&["gid"]), Some(8));
+    let groups: Vec<_> = user.items_at(&["supplementalGroups"]).to_vec();
+    assert_eq!(groups, [Value::from(8_i64), Value::from(9_i64)]);
+}

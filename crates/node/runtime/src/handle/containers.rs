@@ -47,8 +47,8 @@ impl Runtime {
         };
         let created = self.ask(&sandbox, Operation::Create(create)).await;
         match created {
-            Ok(Outcome::Pid { pid, degraded }) => {
-                sandbox.add(spec, pid, degraded);
+            Ok(Outcome::Pid { pid, degraded, user }) => {
+                sandbox.add(spec, pid, degraded, user);
                 Ok(id)
             }
             other => {

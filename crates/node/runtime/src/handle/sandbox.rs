@@ -11,7 +11,9 @@ use super::lock;
 use crate::exits::ExitRecord;
 use crate::protocol::ContainerReport;
 use crate::spec::{ContainerSpec, SandboxSpec};
-use crate::status::{ContainerId, ContainerState, ContainerStatus, Exit, SandboxState, SandboxStatus};
+use crate::status::{
+    ContainerId, ContainerState, ContainerStatus, Exit, RunsAs, SandboxState, SandboxStatus,
+};
 
 pub(super) struct Sandbox {
     pub(super) spec: SandboxSpec,
@@ -39,6 +41,7 @@ struct Entry {
     started_at_ns: i64,
     exit: Option<Exit>,
     degraded: Vec<String>,
+    user: Option<RunsAs>,
 }
 
 impl Sandbox {
@@ -100,7 +103,7 @@ impl Sandbox {
         self.change(|picture| picture.ending = true);
     }
 
-    pub(super) fn add(&self, spec: ContainerSpec, pid: i32, degraded: Vec<String>) {
+    pub(super) fn add(&self, spec: ContainerSpec, pid: i32, degraded: Vec<String>, user: Option<RunsAs>) {
         let state = ContainerState::Created;
         let entry = Entry {
             spec: Arc::new(spec),
@@ -109,6 +112,7 @@ impl Sandbox {
             started_at_ns: 0,
             exit: None,
             degraded,
+            user,
         };
         self.change(|picture| picture.containers.insert(entry.spec.id.clone(), entry));
     }
@@ -127,6 +131,7 @@ impl Sandbox {
             started_at_ns: 0,
             exit: None,
             degraded: Vec::new(),
+            user: None,
         };
         match report {
             Some(report) => {
@@ -135,6 +140,7 @@ impl Sandbox {
                 entry.started_at_ns = report.started_at_ns;
                 entry.exit = report.exit;
                 entry.degraded.clone_from(&report.degraded);
+                entry.user.clone_from(&report.user);
             }
             None => entry.end(end),
         }
@@ -237,6 +243,7 @@ impl Sandbox {
             pid: entry.pid,
             exit: entry.exit,
             degraded: entry.degraded.clone(),
+            user: entry.user.clone(),
         }
     }
 

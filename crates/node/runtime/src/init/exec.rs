@@ -60,6 +60,7 @@ fn prepare(birth: &Birth<'_>, container: BorrowedFd<'_>, wanted: &ExecSpec) -> R
         .unwrap_or(Path::new("/"));
     enter_cwd(cwd)?;
     let fds: Vec<BorrowedFd<'_>> = master.iter().map(std::os::fd::AsFd::as_fd).collect();
-    send_packet(birth.shim, &FromInit::Ready { degraded }, &fds).step(|| "report to the shim".to_owned())?;
+    let ready = FromInit::Ready { degraded, user: None };
+    send_packet(birth.shim, &ready, &fds).step(|| "report to the shim".to_owned())?;
     Ok((spec, identity, filter))
 }

@@ -8,6 +8,7 @@ use super::passwd;
 use super::{SetupError, Step};
 use crate::config::User;
 use crate::spec::ContainerSpec;
+use crate::status::RunsAs;
 
 /// Decided while the files of the machine and of the image are at hand; taken on at the very end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,16 @@ pub(super) struct Identity {
     pub(super) home: String,
     capabilities: u64,
     no_new_privileges: bool,
+}
+
+impl Identity {
+    pub(super) fn runs_as(&self) -> RunsAs {
+        RunsAs {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+        }
+    }
 }
 
 /// Looks the container's user up in the files of `root`.

@@ -45,7 +45,11 @@ pub(crate) fn infra(sandbox: &SandboxSpec, shim: BorrowedFd<'_>) -> ! {
         let _ = send_packet(shim, &FromInit::Failed(error.into()), &[]);
         process::exit_now(1);
     }
-    let _ = send_packet(shim, &FromInit::Ready { degraded: Vec::new() }, &[]);
+    let ready = FromInit::Ready {
+        degraded: Vec::new(),
+        user: None,
+    };
+    let _ = send_packet(shim, &ready, &[]);
     let _ = fd::close_from(0);
     loop {
         match signal::wait_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]) {

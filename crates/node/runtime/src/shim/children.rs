@@ -12,7 +12,7 @@ use crate::cgroup::{Membership, oom_kills};
 use crate::config::PidMode;
 use crate::exits::ExitRecord;
 use crate::protocol::{Failure, FromInit, FromShim, Outcome, receive_packet};
-use crate::status::{ContainerId, Exit};
+use crate::status::{ContainerId, Exit, RunsAs};
 
 /// Whom to answer.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,7 @@ pub(super) struct Container {
     pub(super) sync: Option<OwnedFd>,
     pub(super) started_at_ns: i64,
     pub(super) degraded: Vec<String>,
+    pub(super) user: Option<RunsAs>,
     pub(super) membership: Membership,
     pub(super) streams: Vec<log::Stream>,
     /// Held open so that a program that reads waits rather than ends.
@@ -108,15 +109,16 @@ impl Shim {
         let heard = hear(sync, &mut fds);
         let (waiter, outcome) = match (heard, &container.phase) {
             (Heard::Nothing, _) => return,
-            (Heard::Message(FromInit::Ready { degraded }), Phase::SettingUp(waiter)) => {
+            (Heard::Message(FromInit::Ready { degraded, user }), Phase::SettingUp(waiter)) => {
                 let waiter = *waiter;
                 container.phase = Phase::Created;
                 container.degraded.clone_from(&degraded);
+                container.user.clone_from(&user);
                 if let Some(master) = fds.pop() {
                     let _ = fd::set_nonblocking(&master);
                     container.streams.push(log::Stream::new(master, "stdout"));
                 }
-                (waiter, Outcome::Pid { pid, degraded })
+                (waiter, Outcome::Pid { pid, degraded, user })
             }
             (Heard::Message(FromInit::Failed(failure)), Phase::SettingUp(waiter)) => {
                 container.abandoned = true;
@@ -168,6 +170,7 @@ impl Shim {
             Heard::Closed => Outcome::Pid {
                 pid,
                 degraded: Vec::new(),
+                user: None,
             },
         };
         exec.sync = None;

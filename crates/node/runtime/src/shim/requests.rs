@@ -74,6 +74,7 @@ impl Shim {
                 started_at_ns: container.started_at_ns,
                 exit,
                 degraded: container.degraded.clone(),
+                user: container.user.clone(),
             })
         };
         Outcome::State {
@@ -131,6 +132,7 @@ impl Shim {
             sync: Some(sync),
             started_at_ns: 0,
             degraded: Vec::new(),
+            user: None,
             membership: spec.membership,
             streams,
             _stdin: stdin,

@@ -51,6 +51,7 @@ fn running() -> ContainerMemo {
         state,
         image: String::new(),
         image_id: String::new(),
+        user: None,
     });
     ContainerMemo {
         current,
@@ -79,6 +80,7 @@ fn exited(code: i32, attempt: u32) -> ContainerMemo {
         state,
         image: String::new(),
         image_id: String::new(),
+        user: None,
     });
     ContainerMemo {
         current,

@@ -178,6 +178,7 @@ impl Start<'_> {
     ) -> Result<Instance, Failed> {
         let node = self.node();
         let image = container.image.clone().unwrap_or_default();
+        let user = node.runtime.container_status(&id).ok().and_then(|made| made.user);
         let instance = |state| Instance {
             id: id.clone(),
             sandbox: self.wanted.sandbox.clone(),
@@ -185,6 +186,7 @@ impl Start<'_> {
             state,
             image: image.clone(),
             image_id: image_id.clone(),
+            user: user.clone(),
         };
         if let Err(error) = node.runtime.start_container(&id).await {
             let (message, now) = (chain(&error), node.now());

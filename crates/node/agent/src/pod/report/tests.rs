@@ -34,6 +34,7 @@ fn instance(attempt: u32) -> Instance {
         state,
         image: String::new(),
         image_id: String::new(),
+        user: None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Container statuses.
 
+use cloudeck_runtime::RunsAs;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, PodSpec, VolumeMount, VolumeMountStatus,
+    ContainerStatus, ContainerUser, LinuxContainerUser, PodSpec, VolumeMount, VolumeMountStatus,
 };
 
 use super::time;
@@ -71,11 +72,23 @@ fn status(
         // What the container was made with: reported once there is one.
         resources: instance.and_then(|_| container.resources.clone()),
         allocated_resources: instance.and_then(|_| container.resources.as_ref()?.requests.clone()),
+        user: instance.and_then(|i| i.user.as_ref()).map(user),
         volume_mounts: container
             .volume_mounts
             .as_ref()
             .map(|mounts| mounts.iter().map(mounted).collect()),
         ..ContainerStatus::default()
+    }
+}
+
+fn user(user: &RunsAs) -> ContainerUser {
+    let groups: Vec<i64> = user.groups.iter().copied().map(i64::from).collect();
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: user.uid.into(),
+            gid: user.gid.into(),
+            supplemental_groups: (!groups.is_empty()).then_some(groups),
+        }),
     }
 }
 

@@ -30,6 +30,7 @@ fn instance(state: InstanceState) -> Instance {
         state,
         image: "i".into(),
         image_id: "sha256:1".into(),
+        user: None,
     }
 }
 
