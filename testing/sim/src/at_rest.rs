@@ -32,6 +32,7 @@ pub(crate) fn check(book: &Book, trace: &Trace) {
     world.deployments_are_complete();
     world.slices_show_ready_pods();
     world.nodes_are_ready();
+    world.allocations_have_owners(book);
 }
 
 impl World {
@@ -241,6 +242,43 @@ impl World {
             .flat_map(|subset| subset.items_at(&["addresses"]))
             .filter_map(|address| address.str_at(&["ip"]))
             .collect()
+    }
+
+    /// Addresses, ports and ranges are held by exactly those who use them.
+    fn allocations_have_owners(&self, book: &Book) {
+        let held = |prefix: &str| -> BTreeSet<String> {
+            let keys = book.present(prefix).into_iter();
+            keys.filter_map(|(key, ..)| key.strip_prefix(prefix).map(str::to_owned))
+                .collect()
+        };
+        let services: Vec<&Value> = self.of("core/services/").map(|(_, it)| it).collect();
+        let addresses = services.iter().filter_map(|it| it.str_at(&["spec", "clusterIP"]));
+        let addresses = addresses.filter(|address| *address != "None").map(str::to_owned);
+        let ports = services.iter().flat_map(|it| it.items_at(&["spec", "ports"]));
+        let ports = ports
+            .filter_map(|port| port.int_at(&["nodePort"]))
+            .map(|port| port.to_string());
+        let nodes = self.of("core/nodes/").map(|(_, it)| it);
+        let ranges = nodes
+            .filter_map(|it| it.str_at(&["spec", "podCIDR"]))
+            .map(|it| it.replace('/', "-"));
+        for (what, prefix, used) in [
+            (
+                "addresses",
+                "networking.k8s.io/ipaddresses/",
+                addresses.collect::<BTreeSet<_>>(),
+            ),
+            ("ports", "ranges/nodeports/", ports.collect()),
+            ("ranges", "ranges/podcidrs/", ranges.collect()),
+        ] {
+            let held = held(prefix);
+            if held != used {
+                self.wrong(
+                    prefix,
+                    &format!("the {what} {held:?} are held, {used:?} are used"),
+                );
+            }
+        }
     }
 
     fn nodes_are_ready(&self) {

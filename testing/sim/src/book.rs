@@ -79,6 +79,16 @@ impl Book {
         }
     }
 
+    /// See [`Laws::expect_no_disturbance`].
+    pub(crate) fn expect_no_disturbance(&self) {
+        self.lock().laws.expect_no_disturbance();
+    }
+
+    /// See [`Laws::binding_in_doubt`].
+    pub(crate) fn binding_in_doubt(&self) {
+        self.lock().laws.binding_in_doubt();
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.lock().revision
     }
@@ -91,6 +101,11 @@ impl Book {
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, (revision, value))| (Arc::clone(key), *revision, value.clone()))
             .collect()
+    }
+
+    /// All that is there.
+    pub(crate) fn everything(&self) -> BTreeMap<Arc<str>, (u64, Bytes)> {
+        self.lock().current.clone()
     }
 
     /// What was there at a revision.

@@ -79,6 +79,7 @@ async fn strike(cluster: &mut Cluster, dice: &mut Dice) -> Result<()> {
         dice.millis(5_000, 90_000)
     };
     match dice.below(10) {
+        0 | 1 if cluster.can_crash() => cluster.crash_server(dice).await,
         0 | 1 => {
             cluster.stop_server().await?;
             tokio::time::sleep(pause).await;

@@ -9,14 +9,14 @@ use cloudeck_apiserver::{Config, Server};
 use cloudeck_auth::LocalIdentity;
 use cloudeck_client::Client;
 use cloudeck_controllers::ControllersConfig;
-use cloudeck_engine::{MemoryOptions, MemoryStore, Store};
 use cloudeck_pki::TokenKey;
 use cloudeck_task::Scope;
 
 use crate::book::Book;
+use crate::dice::Dice;
+use crate::engine::Engine;
 use crate::network::{Network, Upstream};
 use crate::node::Machine;
-use crate::storage::Recorded;
 use crate::trace::Trace;
 
 const STOP: Duration = Duration::from_secs(10);
@@ -27,8 +27,7 @@ pub(crate) struct Cluster {
     pub(crate) book: Book,
     pub(crate) network: Network,
     pub(crate) machines: Vec<Machine>,
-    store: Arc<Recorded>,
-    store_scope: Scope,
+    engine: Engine,
     token_key: Arc<TokenKey>,
     server: Option<Upstream>,
     controllers: Option<Scope>,
@@ -40,15 +39,13 @@ impl Cluster {
     pub(crate) async fn start(seed: u64, trace: &Trace) -> Result<Self> {
         let book = Book::new(trace);
         let network = Network::new(seed, &book, trace);
-        let store_scope = Scope::root("store");
-        let store = Arc::new(MemoryStore::new(MemoryOptions::default(), &store_scope));
+        let engine = Engine::open(&mut Dice::of(seed, "engine"), &book, trace)?;
         let mut cluster = Self {
             trace: trace.clone(),
-            store: Arc::new(Recorded::new(store, &book, false)),
+            engine,
             book,
             network,
             machines: Vec::new(),
-            store_scope,
             token_key: Arc::new(TokenKey::generate().context("making a key for tokens")?),
             server: None,
             controllers: None,
@@ -60,8 +57,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(crate) fn add_machine(&mut self, cpu_millis: i64, seed: u64) {
-        let machine = Machine::new(self.machines.len(), cpu_millis, &self.network, seed);
+    /// `flickers` says whether its pods are unready now and then.
+    pub(crate) fn add_machine(&mut self, cpu_millis: i64, seed: u64, flickers: bool) {
+        let machine = Machine::new(self.machines.len(), cpu_millis, &self.network, seed, flickers);
         self.machines.push(machine);
     }
 
@@ -74,7 +72,7 @@ impl Cluster {
         let scope = Scope::root("server");
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         let config = Config::new(address, 6443, Arc::clone(&self.token_key));
-        let server = Server::start(config, Arc::clone(&self.store) as Arc<dyn Store>, &scope)
+        let server = Server::start(config, self.engine.store(), &scope)
             .await
             .context("starting the server")?;
         let upstream = Upstream { server, scope };
@@ -93,6 +91,31 @@ impl Cluster {
         };
         server.shutdown(STOP).await;
         ended("server", scope.shutdown(STOP).await.failure)
+    }
+
+    /// The server's machine stops dead within the next writes, and starts again with what its disk kept.
+    pub(crate) async fn crash_server(&mut self, dice: &mut Dice) -> Result<()> {
+        let changes = dice.below(60);
+        self.trace.line(format!("server crashes after {changes} changes"));
+        self.engine.doom(changes).await;
+        if let Some(upstream) = self.server.take() {
+            let stopped = upstream.scope.shutdown_requested();
+            // It may have nothing to write.
+            let _ = tokio::time::timeout(Duration::from_secs(20), stopped).await;
+            self.network.connect(None);
+            upstream.server.shutdown(STOP).await;
+            upstream.scope.shutdown(STOP).await;
+        }
+        tokio::time::sleep(dice.millis(0, 3_000)).await;
+        self.engine
+            .crash(dice)
+            .await
+            .context("opening the datastore after a crash")?;
+        self.start_server().await
+    }
+
+    pub(crate) fn can_crash(&self) -> bool {
+        self.engine.can_crash()
     }
 
     pub(crate) fn start_controllers(&mut self) {
@@ -125,6 +148,7 @@ impl Cluster {
 
     pub(crate) async fn stop_scheduler(&mut self) -> Result<()> {
         self.trace.line("scheduler stops");
+        self.book.binding_in_doubt();
         stop("scheduler", self.scheduler.take()).await
     }
 
@@ -136,12 +160,7 @@ impl Cluster {
         self.stop_scheduler().await?;
         self.stop_controllers().await?;
         self.stop_server().await?;
-        let in_doubt = self.store.in_doubt().len();
-        if in_doubt > 0 {
-            self.trace
-                .violation(format!("{in_doubt} writes were left in doubt"));
-        }
-        ended("store", self.store_scope.shutdown(STOP).await.failure)
+        ended("store", self.engine.stop().await)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What must hold at every single revision, whatever fails.
 
+mod rollouts;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +12,9 @@ use cloudeck_machinery::{Quantity, Value, int_or_percent, json};
 use crate::book::Entry;
 use crate::host;
 use crate::trace::Trace;
+use rollouts::Rollouts;
 
-type Current = BTreeMap<Arc<str>, (u64, Bytes)>;
+pub(crate) type Current = BTreeMap<Arc<str>, (u64, Bytes)>;
 
 /// How old a Deployment's specification may be for a decision that is based on it: caches lag behind by no more.
 const STALE: Duration = Duration::from_mins(1);
@@ -24,6 +27,10 @@ pub(crate) struct Laws {
     placed: HashMap<String, HashMap<Arc<str>, i64>>,
     /// By uid: when there could be how many pods at most.
     ceilings: HashMap<String, Vec<(Duration, i64)>>,
+    /// While nothing but Deployments themselves takes pods away.
+    rollouts: Option<Rollouts>,
+    /// Until then a node may be promised too much.
+    binding_in_doubt: Duration,
     /// The latest changes of each key, as far as they matter for [`CHURN`].
     changes: HashMap<Arc<str>, VecDeque<Duration>>,
 }
@@ -35,7 +42,20 @@ impl Laws {
             placed: HashMap::new(),
             ceilings: HashMap::new(),
             changes: HashMap::new(),
+            rollouts: None,
+            binding_in_doubt: Duration::ZERO,
         }
+    }
+
+    /// From now on nobody takes a pod away but Deployments, so that they must keep what they promise.
+    pub(crate) fn expect_no_disturbance(&mut self) {
+        self.rollouts = Some(Rollouts::new(&self.trace));
+    }
+
+    /// A scheduler that does not know whether it bound a pod takes the room for free until its watch tells otherwise; so
+    /// does upstream's. The kubelet then refuses the pod.
+    pub(crate) fn binding_in_doubt(&mut self) {
+        self.binding_in_doubt = host::elapsed() + STALE;
     }
 
     /// Looks at one change; `current` already has it.
@@ -51,8 +71,14 @@ impl Laws {
         }
         if entry.key.starts_with("core/pods/") {
             self.pod(entry, old.as_ref(), new.as_ref(), current);
+            if let Some(rollouts) = &mut self.rollouts {
+                rollouts.pod(entry, old.as_ref(), new.as_ref(), current);
+            }
         } else if entry.key.starts_with("apps/deployments/") {
             self.deployment(new.as_ref());
+            if let Some(rollouts) = &mut self.rollouts {
+                rollouts.deployment(new.as_ref().or(old.as_ref()), new.is_some());
+            }
         } else if entry.key.starts_with("apps/replicasets/") {
             self.replica_set(entry, old.as_ref(), new.as_ref(), current);
         }
@@ -116,6 +142,7 @@ impl Laws {
         if before.is_empty()
             && let Some(room) = allocatable(&after, current)
             && wanted > room
+            && host::elapsed() > self.binding_in_doubt
         {
             let text = format!("was bound to {after}, which then has {wanted}m of {room}m cpu promised");
             self.broken(entry, &text);

@@ -12,6 +12,7 @@ mod book;
 mod chaos;
 mod cluster;
 mod dice;
+mod engine;
 mod host;
 mod kinds;
 mod laws;

@@ -4,6 +4,7 @@
 //! request takes a moment both ways; in bad weather it is refused, or lost, or its answer is. What is answered is held
 //! against the [`Book`].
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::book::Book;
 use crate::dice::Dice;
+use crate::host;
 use crate::trace::Trace;
 use crate::watching;
 
@@ -44,10 +46,17 @@ pub(crate) struct Network {
 struct Inner {
     server: Mutex<Option<Upstream>>,
     weather: Mutex<Weather>,
+    /// Requests under way.
+    scope: Scope,
     seed: u64,
     book: Book,
     trace: Trace,
+    /// When each request was made lately, for [`CIRCLES`].
+    made: Mutex<HashMap<String, VecDeque<Duration>>>,
 }
+
+/// Nobody has to ask the same so often within ten seconds.
+const CIRCLES: usize = 150;
 
 /// The server that runs now, and the tasks that end with it.
 #[derive(Clone)]
@@ -62,9 +71,11 @@ impl Network {
             inner: Arc::new(Inner {
                 server: Mutex::default(),
                 weather: Mutex::default(),
+                scope: Scope::root("network"),
                 seed,
                 book: book.clone(),
                 trace: trace.clone(),
+                made: Mutex::default(),
             }),
         }
     }
@@ -91,6 +102,48 @@ impl Network {
 
     pub(crate) fn weather(&self) -> Weather {
         *lock(&self.inner.weather)
+    }
+
+    /// Notices who runs in circles.
+    fn made(&self, what: &str) {
+        let now = host::elapsed();
+        let mut made = lock(&self.inner.made);
+        let times = made.entry(what.to_owned()).or_default();
+        times.push_back(now);
+        if times.len() <= CIRCLES {
+            return;
+        }
+        let first = times.pop_front().unwrap_or_default();
+        if now.saturating_sub(first) < Duration::from_secs(10) {
+            times.clear();
+            self.inner
+                .trace
+                .violation(format!("{what} is asked over and over again"));
+        }
+    }
+
+    /// Hands a request to the server, which goes on with it whoever still waits.
+    async fn deliver(
+        &self,
+        is_refused: bool,
+        identity: LocalIdentity,
+        name: &str,
+        request: Request,
+    ) -> Result<Response, Status> {
+        if is_refused {
+            return Err(refused());
+        }
+        let Upstream { server, scope } = self.upstream()?;
+        let (sender, receiver) = oneshot::channel();
+        let client = server.client(identity);
+        let checked = Checked::new(self, name, &request);
+        scope.spawn_until_shutdown("request", async move {
+            let outcome = client.send(request).await;
+            checked.answered(&outcome);
+            // The network waits as long as the server lives.
+            let _ = sender.send(outcome);
+        });
+        receiver.await.map_err(|_| broken())?
     }
 
     fn upstream(&self) -> Result<Upstream, Status> {
@@ -141,20 +194,15 @@ impl Link {
             refused: is_refused,
             answer_lost,
         } = self.fate();
-        wait(before).await;
-        if is_refused {
-            return Err(refused());
-        }
-        let Upstream { server, scope } = self.network.upstream()?;
         let (sender, receiver) = oneshot::channel();
-        let client = server.client(self.identity.clone());
-        let checked = Checked::new(&self.network, &self.name, &request);
-        // As behind a socket: the server goes on with what it has read, whether or not the client still waits.
-        scope.spawn_until_shutdown("request", async move {
-            let outcome = client.send(request).await;
-            checked.answered(&outcome);
+        let name = Arc::clone(&self.name);
+        let (network, identity) = (self.network.clone(), self.identity.clone());
+        // What is on its way arrives, whether or not the client lives that long.
+        self.network.inner.scope.spawn("request", async move {
+            wait(before).await;
+            let delivered = network.deliver(is_refused, identity, &name, request).await;
             // The client may have given up.
-            let _ = sender.send(outcome);
+            let _ = sender.send(delivered);
         });
         let outcome = receiver.await.map_err(|_| broken())?;
         wait(after).await;
@@ -212,7 +260,14 @@ impl Transport for Link {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Status>> {
         Box::pin(async move {
             let what = describe(&request);
+            if request.verb != Verb::Create {
+                self.network.made(&format!("{} {what}", self.name));
+            }
+            let binds = request.subresource == "binding";
             let outcome = self.carry(request).await;
+            if binds && outcome.as_ref().is_err_and(|status| status.code != 404) {
+                self.network.inner.book.binding_in_doubt();
+            }
             let how = match &outcome {
                 Ok(_) => "ok".to_owned(),
                 Err(status) => format!("{} {}", status.code, status.message),
@@ -225,6 +280,7 @@ impl Transport for Link {
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<WatchStream, Status>> {
         Box::pin(async move {
             let what = describe(&request);
+            self.network.made(&format!("{} {what}", self.name));
             let outcome = self.open(request).await;
             let how = outcome.as_ref().err().map_or("ok", |status| &status.message);
             self.trace(format!("{} {what}: {how}", self.name));

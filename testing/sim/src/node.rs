@@ -32,6 +32,7 @@ pub(crate) struct Machine {
     cpu_millis: i64,
     network: Network,
     seed: u64,
+    flickers: bool,
     boots: u64,
     running: Arc<Mutex<Running>>,
     agent: Option<Scope>,
@@ -60,16 +61,18 @@ struct Agent {
     running: Arc<Mutex<Running>>,
     scope: Scope,
     seed: u64,
+    flickers: bool,
 }
 
 impl Machine {
-    pub(crate) fn new(number: usize, cpu_millis: i64, network: &Network, seed: u64) -> Self {
+    pub(crate) fn new(number: usize, cpu_millis: i64, network: &Network, seed: u64, flickers: bool) -> Self {
         Self {
             name: format!("node-{number}"),
             number,
             cpu_millis,
             network: network.clone(),
             seed,
+            flickers,
             boots: 0,
             running: Arc::default(),
             agent: None,
@@ -93,6 +96,7 @@ impl Machine {
             running: Arc::clone(&self.running),
             scope: scope.clone(),
             seed: self.seed ^ self.boots << 32,
+            flickers: self.flickers,
         };
         scope.spawn_until_shutdown("node life", agent.clone().live());
         scope.spawn_until_shutdown("node pods", agent.follow_pods());

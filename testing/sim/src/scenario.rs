@@ -27,16 +27,26 @@ pub(crate) async fn run(seed: u64, trace: &Trace) {
 async fn play(seed: u64, trace: &Trace) -> Result<()> {
     let mut dice = Dice::of(seed, "scenario");
     let mood = Mood::of(&mut dice);
-    let (machines, time) = (dice.between(1, 4), dice.millis(60_000, 900_000));
+    let (machines, time) = (dice.between(1, 4), dice.millis(60_000, 600_000));
     trace.line(format!("{mood:?} with {machines} machines for {time:?}"));
     let mut cluster = Cluster::start(seed, trace).await?;
     for number in 0..machines {
         // One alone must be able to hold all that is left in the end.
-        cluster.add_machine(if number == 0 { 10_000 } else { 2_000 }, seed);
+        cluster.add_machine(if number == 0 { 10_000 } else { 2_000 }, seed, mood != Mood::Calm);
     }
     cluster.machines.iter_mut().for_each(Machine::start);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let mut user = User::new(cluster.admin("user"), seed, trace, cluster.machines.len());
+    let mut user = User::new(
+        cluster.admin("user"),
+        seed,
+        trace,
+        cluster.machines.len(),
+        mood == Mood::Calm,
+    );
+    if mood == Mood::Calm {
+        cluster.book.expect_no_disturbance();
+    }
+    user.furnish().await?;
     let (acted, raged) = tokio::join!(user.act(time), chaos::rage(&mut cluster, mood, &mut dice, time));
     let () = acted;
     raged?;

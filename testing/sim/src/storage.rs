@@ -15,7 +15,7 @@ use cloudeck_engine::{
 
 use crate::book::Book;
 
-const ROOT: &[u8] = b"/registry/";
+pub(crate) const ROOT: &[u8] = b"/registry/";
 
 /// See the module.
 pub(crate) struct Recorded {
@@ -60,11 +60,12 @@ impl Recorded {
             Ok(response) if response.succeeded && response.revision.get() > self.book.revision() => {
                 self.book.record(response.revision.get(), changes(&txn));
             }
-            Err(TxnError::OutcomeUnknown { .. }) => self
-                .in_doubt
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(txn),
+            Err(TxnError::OutcomeUnknown { .. }) => {
+                let in_doubt = self.in_doubt.lock();
+                in_doubt.unwrap_or_else(PoisonError::into_inner).push(txn);
+                // Everybody who waits for the failure hears of it before anything else happens.
+                self.answer(self.store.failed()).await;
+            }
             _ => {}
         }
         outcome

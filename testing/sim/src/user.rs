@@ -1,9 +1,10 @@
 //! What users and administrators do to the cluster, as the dice say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_client::{Client, Params};
-use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, value};
+use cloudeck_machinery::{GroupVersionResource, Object, Reason, Status, Value, value};
 
 use crate::dice::Dice;
 use crate::kinds;
@@ -19,16 +20,35 @@ pub(crate) struct User {
     dice: Dice,
     trace: Trace,
     machines: usize,
+    /// Changes Deployments and leaves pods, machines and namespaces in peace.
+    gentle: bool,
 }
 
 impl User {
-    pub(crate) fn new(client: Client, seed: u64, trace: &Trace, machines: usize) -> Self {
+    pub(crate) fn new(client: Client, seed: u64, trace: &Trace, machines: usize, gentle: bool) -> Self {
         Self {
+            gentle,
             client,
             dice: Dice::of(seed, "user"),
             trace: trace.clone(),
             machines,
         }
+    }
+
+    /// Begins with something in every namespace.
+    pub(crate) async fn furnish(&mut self) -> Result<(), Status> {
+        for namespace in NAMESPACES.iter().skip(1) {
+            self.create_namespace(namespace).await?;
+        }
+        // Their accounts come soon after.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for namespace in NAMESPACES {
+            for name in NAMES.iter().take(2) {
+                self.create_deployment(namespace, name).await?;
+                self.create_service(namespace, name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Does something every now and then until the time is over.
@@ -52,19 +72,23 @@ impl User {
     async fn act_once(&mut self) -> Result<(), Status> {
         let namespace = *self.dice.pick(&NAMESPACES).expect("there are some");
         let name = *self.dice.pick(&NAMES).expect("there are some");
-        match self.dice.below(100) {
-            0..25 => self.create_deployment(namespace, name).await,
-            25..40 => self.scale(namespace, name).await,
+        let sides = if self.gentle { 75 } else { 100 };
+        match self.dice.below(sides) {
+            0..20 => self.create_deployment(namespace, name).await,
+            20..40 => self.scale(namespace, name).await,
             40..55 => self.roll(namespace, name).await,
             55..60 => self.pause(namespace, name).await,
-            60..68 => self.remove(&kinds::deployments(), namespace, name).await,
-            68..76 => self.create_service(namespace, name).await,
-            76..78 => self.remove(&kinds::services(), namespace, name).await,
-            78..88 => self.remove_a_pod().await,
-            88..92 => self.create_namespace(namespace).await,
-            92..94 => self.remove_namespace(namespace).await,
-            94..97 => self.cordon().await,
-            _ => self.taint().await,
+            60..66 => self.remove(&kinds::deployments(), namespace, name).await,
+            66..73 => self.create_service(namespace, name).await,
+            73..75 => self.remove(&kinds::services(), namespace, name).await,
+            75..81 => self.remove_a_pod().await,
+            81..83 => self.evict_a_pod().await,
+            83..85 => self.relabel_a_pod().await,
+            85..90 => self.create_namespace(namespace).await,
+            90..92 => self.remove_namespace(namespace).await,
+            92..95 => self.cordon().await,
+            95..98 => self.taint().await,
+            _ => self.remove_a_node().await,
         }
     }
 
@@ -149,9 +173,13 @@ impl User {
     }
 
     async fn create_service(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let kind = *self
+            .dice
+            .pick(&["ClusterIP", "NodePort"])
+            .expect("there are some");
         let service = value!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": (name), "namespace": (namespace)},
-            "spec": {"selector": {"app": (name)}, "ports": [{"port": 80}]}
+            "spec": {"type": (kind), "selector": {"app": (name)}, "ports": [{"port": 80}]}
         });
         self.client
             .create(&kinds::services(), namespace, &service)
@@ -160,8 +188,7 @@ impl User {
     }
 
     async fn remove_a_pod(&mut self) -> Result<(), Status> {
-        let pods = self.client.list(&kinds::pods(), "", Params::default()).await?;
-        let Some(pod) = self.dice.pick(&pods.items) else {
+        let Some(pod) = self.a_pod().await? else {
             return Ok(());
         };
         let options = match self.dice.below(3) {
@@ -171,6 +198,40 @@ impl User {
         };
         self.client
             .delete(&kinds::pods(), &pod.key.namespace, &pod.key.name, &options)
+            .await
+            .map(drop)
+    }
+
+    async fn a_pod(&mut self) -> Result<Option<Arc<Object>>, Status> {
+        let pods = self.client.list(&kinds::pods(), "", Params::default()).await?;
+        Ok(self.dice.pick(&pods.items).cloned())
+    }
+
+    async fn evict_a_pod(&mut self) -> Result<(), Status> {
+        let Some(pod) = self.a_pod().await? else {
+            return Ok(());
+        };
+        let (namespace, name) = (&pod.key.namespace, &pod.key.name);
+        let eviction = value!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": (name.as_str()), "namespace": (namespace.as_str())}
+        });
+        let evicted = self
+            .client
+            .create_subresource(&kinds::pods(), namespace, name, "eviction", &eviction)
+            .await;
+        evicted.map(drop)
+    }
+
+    /// Takes the pod away from its set, or gives it to that of another Deployment.
+    async fn relabel_a_pod(&mut self) -> Result<(), Status> {
+        let Some(pod) = self.a_pod().await? else {
+            return Ok(());
+        };
+        let app = *self.dice.pick(&["web", "api", "nobody"]).expect("there are some");
+        let patch = value!({"metadata": {"labels": {"app": (app)}}});
+        self.client
+            .merge_patch(&kinds::pods(), &pod.key.namespace, &pod.key.name, "", &patch)
             .await
             .map(drop)
     }
@@ -191,6 +252,13 @@ impl User {
             .delete(&kinds::namespaces(), "", namespace, &Value::Null)
             .await
             .map(drop)
+    }
+
+    /// An administrator gives a machine up; its agent may be of another mind.
+    async fn remove_a_node(&mut self) -> Result<(), Status> {
+        let node = self.a_node();
+        let removed = self.client.delete(&kinds::nodes(), "", &node, &Value::Null).await;
+        removed.map(drop)
     }
 
     async fn cordon(&mut self) -> Result<(), Status> {

@@ -109,7 +109,7 @@ impl Worker {
         let started = now();
         let mut ready = true;
         self.report(running(&container.address, &started, ready)).await?;
-        let mut flickers = self.dice.below(8) == 0;
+        let mut flickers = self.agent.flickers && self.dice.below(8) == 0;
         loop {
             let pause = self.dice.millis(5_000, 120_000);
             tokio::select! {

@@ -16,18 +16,19 @@ fn sim(arguments: &[&str]) -> (String, bool) {
 
 #[test]
 fn a_seed_happens_the_same_way_twice_and_another_differently() {
-    for seed in ["1", "2", "3", "4", "5"] {
+    // In memory, and on a disk whose machine crashes.
+    for seed in ["4", "8"] {
         let (first, second) = (sim(&[seed]).0, sim(&[seed]).0);
         assert!(first.contains("hash"), "{first}");
         assert_eq!(first, second);
     }
     let hash = |text: String| text.split(' ').nth(3).unwrap().to_owned();
-    assert_ne!(hash(sim(&["1"]).0), hash(sim(&["2"]).0));
+    assert_ne!(hash(sim(&["4"]).0), hash(sim(&["5"]).0));
 }
 
 #[test]
 fn no_seed_breaks_a_law() {
-    let (text, clean) = sim(&["1", "--count", "30"]);
+    let (text, clean) = sim(&["1", "--count", "20"]);
     assert!(
         clean,
         "replay one with: cargo run -p cloudeck-sim -- SEED --trace\n{text}"
