@@ -1,6 +1,8 @@
 //! Which strategy belongs to which kind.
 
-use crate::{Strategy, cluster, config, network, node, pod, rbac, scaling, service, storage, workload};
+use crate::{
+    Strategy, cluster, config, listing, network, node, pod, rbac, scaling, service, storage, workload,
+};
 
 /// The strategy of a kind; [`Strategy::GENERIC`] for those without rules of their own.
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
@@ -70,6 +72,6 @@ fn others(group: &str, kind: &str) -> &'static Strategy {
         ("scheduling.k8s.io", "PriorityClass") => &cluster::PRIORITY_CLASS,
         ("events.k8s.io", "Event") => &cluster::event::EVENT,
         ("certificates.k8s.io", "CertificateSigningRequest") => &cluster::SIGNING_REQUEST,
-        _ => &Strategy::GENERIC,
+        _ => listing::strategy(group, kind).unwrap_or(&Strategy::GENERIC),
     }
 }

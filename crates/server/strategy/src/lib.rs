@@ -17,6 +17,7 @@ mod config;
 mod expect;
 mod fill;
 mod kinds;
+mod listing;
 mod network;
 mod node;
 mod pod;

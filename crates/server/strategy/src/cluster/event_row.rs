@@ -2,7 +2,7 @@
 
 use cloudeck_machinery::Value;
 
-use crate::table::{self, Column, NAME, TableRow, text, wide};
+use crate::table::{self, Column, TableRow, text, wide};
 
 pub(super) const COLUMNS: &[Column] = &[
     text("Last Seen", "When it last happened."),
@@ -14,7 +14,7 @@ pub(super) const COLUMNS: &[Column] = &[
     text("Message", "What happened."),
     wide("First Seen", "When it first happened."),
     wide("Count", "How often it happened."),
-    Column { priority: 1, ..NAME },
+    wide("Name", "The event's own name."),
 ];
 
 pub(super) fn cells(event: &Value, row: TableRow<'_>) -> Vec<Value> {

@@ -20,7 +20,7 @@ pub(super) const PRIORITY_CLASS: &[Column] = &[
         "Whether pods that name no class are of this one.",
     ),
     AGE,
-    table::wide(
+    text(
         "PreemptionPolicy",
         "Whether pods of this class may preempt others.",
     ),
