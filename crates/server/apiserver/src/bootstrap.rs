@@ -39,6 +39,40 @@ pub(crate) async fn ensure(server: &Server) -> Result<(), Status> {
     refresh_endpoints(server, client).await
 }
 
+/// Makes Service `kubernetes` and its endpoints anew whenever somebody deletes them: pods reach the API through them.
+pub(crate) async fn keep_service(server: Server) {
+    let client = &server.client_as(LocalIdentity::api_server(), "kube-apiserver");
+    let kinds = [
+        ("", "services"),
+        ("", "endpoints"),
+        ("discovery.k8s.io", "endpointslices"),
+    ]
+    .map(|(group, plural)| server.core.stored(group, plural));
+    let mut changes = kinds.map(|kind| kind.cache.subscribe());
+    loop {
+        if kinds
+            .iter()
+            .any(|kind| kind.cache.get("default", "kubernetes").is_none())
+            && let Err(status) = restore_service(&server, client).await
+        {
+            tracing::warn!(error = %status, "restoring service kubernetes failed");
+        }
+        let changed = changes.iter_mut().map(|change| Box::pin(change.changed()));
+        if futures_util::future::select_all(changed).await.0.is_err() {
+            return;
+        }
+    }
+}
+
+async fn restore_service(server: &Server, client: &Client) -> Result<(), Status> {
+    for (resource, namespace, tree) in objects::others(&server.core.config) {
+        if resource.resource == "services" {
+            ensure_present(client, &resource, namespace, &tree).await?;
+        }
+    }
+    refresh_endpoints(server, client).await
+}
+
 /// The default service range is ready as soon as there is a server that hands it out.
 async fn mark_range_ready(server: &Server, client: &Client) -> Result<(), Status> {
     let ranges = GroupVersionResource::new("networking.k8s.io", "v1", "servicecidrs");

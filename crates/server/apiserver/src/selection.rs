@@ -3,6 +3,7 @@
 use cloudeck_machinery::selector::{FieldSelector, LabelSelector};
 use cloudeck_machinery::{Object, Status};
 
+use crate::conversion::Conversion;
 use crate::kinds::View;
 
 /// Parsed once per request, matched against every object.
@@ -45,6 +46,11 @@ impl Selection {
     fn add_fields(&mut self, view: &View, text: &str) -> Result<(), Status> {
         let parsed = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
         let names = view.kind.strategy.field_names;
+        let parsed = if view.conversion == Conversion::Event {
+            event_fields(parsed)?
+        } else {
+            parsed
+        };
         for requirement in parsed.requirements() {
             let field = requirement.field.as_str();
             let known = matches!(field, "metadata.name" | "metadata.namespace") || names.contains(&field);
@@ -74,6 +80,36 @@ impl Selection {
                 .as_ref()
                 .is_none_or(|fields| fields.matches(|path| Some(object.field(path).unwrap_or_default())))
     }
+}
+
+/// The fields of `events.k8s.io` under the names of the stored form; that form's own names are not known there.
+fn event_fields(selector: FieldSelector) -> Result<FieldSelector, Status> {
+    const RENAMED: [(&str, &str); 8] = [
+        ("regarding.kind", "involvedObject.kind"),
+        ("regarding.namespace", "involvedObject.namespace"),
+        ("regarding.name", "involvedObject.name"),
+        ("regarding.uid", "involvedObject.uid"),
+        ("regarding.apiVersion", "involvedObject.apiVersion"),
+        ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        ("regarding.fieldPath", "involvedObject.fieldPath"),
+        ("reportingController", "reportingComponent"),
+    ];
+    let of_core = |field: &str| field == "source" || RENAMED.iter().any(|(_, core)| *core == field);
+    if let Some(foreign) = selector
+        .requirements()
+        .iter()
+        .find(|requirement| of_core(&requirement.field))
+    {
+        return Err(Status::bad_request(format!(
+            "field label not supported: {}",
+            foreign.field
+        )));
+    }
+    let stored = |field: &str| {
+        let found = RENAMED.iter().find(|(own, _)| *own == field);
+        found.map(|(_, core)| *core)
+    };
+    Ok(selector.renamed(stored))
 }
 
 /// Upstream's words: kinds with selectable fields of their own answer tersely, the others list what they know.

@@ -122,6 +122,8 @@ impl Server {
         crate::bootstrap::ensure(&server)
             .await
             .map_err(StartError::Bootstrap)?;
+        let keep = crate::bootstrap::keep_service(server.clone());
+        server.core.scope.spawn_until_shutdown("kubernetes-service", keep);
         Ok(server)
     }
 

@@ -58,6 +58,17 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
+    /// The same of fields with other names: those of another version of the kind.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<&'static str>) -> Self {
+        for requirement in &mut self.requirements {
+            if let Some(other) = name(&requirement.field) {
+                requirement.field = other.into();
+            }
+        }
+        self
+    }
+
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements
     }

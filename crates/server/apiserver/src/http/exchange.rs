@@ -64,7 +64,14 @@ async fn respond(
     let user = authenticate(edge, peer, &request)?;
     let uri = request.uri();
     match path::parse(request.method(), uri.path(), uri.query().unwrap_or_default())? {
-        Target::Resource(target) => resource(edge, user, *target, request).await,
+        Target::Resource(target) => {
+            let deprecation = deprecation(&target);
+            let mut response = resource(edge, user, *target, request).await?;
+            if let Some(warning) = deprecation {
+                response.headers_mut().append(header::WARNING, warning);
+            }
+            Ok(response)
+        }
         Target::Other => {
             edge.server
                 .core
@@ -72,6 +79,19 @@ async fn respond(
             documents::answer(edge, &request)
         }
     }
+}
+
+/// What upstream says to every request for a kind that is on its way out.
+fn deprecation(target: &ResourceTarget) -> Option<header::HeaderValue> {
+    let resource = &target.request.resource;
+    let text = match (resource.group.as_str(), resource.resource.as_str()) {
+        ("", "endpoints") => {
+            "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""
+        }
+        ("", "componentstatuses") => "299 - \"v1 ComponentStatus is deprecated in v1.19+\"",
+        _ => return None,
+    };
+    Some(header::HeaderValue::from_static(text))
 }
 
 /// Who asks. Without credentials only what tells of health and version answers, and only as far as RBAC lets

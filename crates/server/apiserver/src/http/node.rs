@@ -120,12 +120,15 @@ pub(crate) async fn answer(
             let pod = find(edge, api)?;
             admit_connect(edge, user, api).await?;
             let node = node_target::exec(core, &pod, &target.query)?;
-            if !is_websocket(request.headers()) {
+            let websocket = is_websocket(request.headers());
+            let answer = pass(edge, &node, request).await?;
+            // Clients try again in the old way after a refusal; then they are to hear the refusal, not ours.
+            if !websocket && !answer.status().is_client_error() && !answer.status().is_server_error() {
                 return Err(Status::bad_request(
                     "exec is served over WebSocket only (v5.channel.k8s.io, v4.channel.k8s.io)",
                 ));
             }
-            pass(edge, &node, request).await
+            Ok(answer)
         }
         ("nodes", "proxy") => {
             let node = find(edge, api)?;

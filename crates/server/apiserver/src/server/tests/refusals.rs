@@ -114,3 +114,50 @@ async fn the_pods_of_a_deleted_job_stay_unless_it_is_said() {
     client.delete(&jobs, "default", "b", &background).await.unwrap();
     assert_eq!(client.get(&jobs, "default", "b").await.unwrap_err().code, 404);
 }
+
+#[tokio::test]
+async fn the_service_of_the_api_comes_back() {
+    let client = admin().await;
+    let services = GroupVersionResource::new("", "v1", "services");
+    let first = client.get(&services, "default", "kubernetes").await.unwrap();
+    let mut watch = client
+        .watch(Request::watch(&services, "default").with_params(Params {
+            resource_version: first.revision.to_string(),
+            ..Params::default()
+        }))
+        .await
+        .unwrap();
+    client
+        .delete(&services, "default", "kubernetes", &Value::Null)
+        .await
+        .unwrap();
+    assert_eq!(super::next(&mut watch).await.0, "DELETED");
+    assert_eq!(super::next(&mut watch).await.0, "ADDED");
+    let second = client.get(&services, "default", "kubernetes").await.unwrap();
+    assert_ne!(second.uid, first.uid);
+    let address = |object: &Value| object.str_at(&["spec", "clusterIP"]).map(str::to_owned);
+    assert_eq!(address(&second.tree()), address(&first.tree()));
+}
+
+#[tokio::test]
+async fn events_are_selected_by_the_names_of_their_group() {
+    let client = admin().await;
+    let list = async |group: &str, selector: &str| {
+        let events = GroupVersionResource::new(group, "v1", "events");
+        let params = Params {
+            field_selector: selector.into(),
+            ..Params::default()
+        };
+        client
+            .send(Request::list(&events, "default").with_params(params))
+            .await
+    };
+    list("", "involvedObject.name=a").await.unwrap();
+    list("events.k8s.io", "regarding.name=a,reason=b").await.unwrap();
+    for (group, selector) in [
+        ("", "regarding.name=a"),
+        ("events.k8s.io", "involvedObject.name=a"),
+    ] {
+        assert_eq!(list(group, selector).await.unwrap_err().code, 400, "{selector}");
+    }
+}
