@@ -2,16 +2,24 @@
 //! ago and whose binding is not seen yet (assumed).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cloudeck_machinery::Object;
 use compact_str::CompactString;
 
 use crate::model::{NodeId, NodeInfo, PodInfo, ReadModelError};
 use crate::surroundings::Surroundings;
-use crate::tally::{HeldTerms, NodeCounts, PodQuery, Tallies};
+use crate::tally::{DomainCounts, HeldTerms, Namespaces, NodeCounts, PodQuery, Tallies};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// The nodes by one of their labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    pub domains: usize,
+    /// Whether every known node has the label.
+    pub is_everywhere: bool,
+}
 
 /// The scheduler's picture of the cluster.
 #[derive(Debug, Default)]
@@ -22,6 +30,8 @@ pub struct Cache {
     by_name: HashMap<CompactString, NodeId>,
     /// Known nodes in the order in which they are looked at: zones in turns. Made when it is asked for.
     order: OnceLock<Vec<NodeId>>,
+    /// By topology key, as far as it was asked for.
+    topologies: Mutex<HashMap<CompactString, Arc<Topology>>>,
     /// Pods that count on a node, by uid.
     placed: HashMap<CompactString, Arc<PodInfo>>,
     by_namespace: HashMap<CompactString, HashSet<CompactString>>,
@@ -66,22 +76,51 @@ impl Cache {
 
     /// How many pods that the query means count on each node.
     pub fn count(&self, query: PodQuery) -> Arc<NodeCounts> {
-        self.tallies.of(query, |query| {
-            let mut counts = NodeCounts::new();
-            let mut take = |pod: &PodInfo| {
-                if query.matches(pod) {
-                    *counts.entry(self.by_name[&pod.node_name]).or_insert(0) += 1;
-                }
-            };
-            match query.all_of.first().map(|matcher| &matcher.namespaces) {
-                Some(crate::tally::Namespaces::Listed(listed)) => {
-                    let uids = listed.iter().filter_map(|name| self.by_namespace.get(name));
-                    uids.flatten().for_each(|uid| take(&self.placed[uid]));
-                }
-                _ => self.placed.values().for_each(|pod| take(pod)),
+        self.tallies.on_nodes(query, |query| self.count_anew(query))
+    }
+
+    /// How many pods that the query means count in each domain of the topology key.
+    pub fn count_by(&self, query: PodQuery, key: &str) -> Arc<DomainCounts> {
+        let count = |query: &PodQuery| self.count_anew(query);
+        self.tallies.in_domains(query, key, count, |id| self.at(id))
+    }
+
+    fn count_anew(&self, query: &PodQuery) -> NodeCounts {
+        let mut counts = NodeCounts::new();
+        let mut take = |pod: &PodInfo| {
+            if query.matches(pod) {
+                *counts.entry(self.by_name[&pod.node_name]).or_insert(0) += 1;
             }
-            counts
-        })
+        };
+        match query.all_of.first().map(|matcher| &matcher.namespaces) {
+            Some(Namespaces::Listed(listed)) => {
+                let uids = listed.iter().filter_map(|name| self.by_namespace.get(name));
+                for uid in uids.flatten() {
+                    take(&self.placed[uid]);
+                }
+            }
+            _ => {
+                for pod in self.placed.values() {
+                    take(pod);
+                }
+            }
+        }
+        counts
+    }
+
+    /// The domains of a topology key.
+    pub fn topology(&self, key: &str) -> Arc<Topology> {
+        let mut known = self.topologies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topology) = known.get(key) {
+            return Arc::clone(topology);
+        }
+        let values: Vec<&str> = self.nodes().filter_map(|node| node.label(key)).collect();
+        let topology = Arc::new(Topology {
+            is_everywhere: values.len() == self.nodes().len(),
+            domains: values.into_iter().collect::<HashSet<_>>().len(),
+        });
+        known.insert(key.into(), Arc::clone(&topology));
+        topology
     }
 
     pub fn held_terms(&self) -> &HeldTerms {
@@ -117,11 +156,10 @@ impl Cache {
         }
         self.count_images(&before, false);
         self.count_images(&next, true);
-        let moved = !before.known || before.label(ZONE) != next.label(ZONE);
-        self.nodes[id as usize] = Some(next);
-        if moved {
-            self.order = OnceLock::new();
+        if !before.known || before.labels != next.labels {
+            self.relabelled(&before, &next);
         }
+        self.nodes[id as usize] = Some(next);
         Ok(Some(before).filter(|node| node.known))
     }
 
@@ -136,10 +174,12 @@ impl Cache {
             name: name.into(),
             ..NodeInfo::default()
         };
-        before.pods.iter().for_each(|pod| rest.add_pod(pod));
+        for pod in &before.pods {
+            rest.add_pod(pod);
+        }
+        self.relabelled(&before, &rest);
         self.nodes[id as usize] = Some(rest);
         self.give_up_if_empty(id);
-        self.order = OnceLock::new();
         Some(before).filter(|node| node.known)
     }
 
@@ -201,10 +241,10 @@ impl Cache {
         let pod = Arc::new(pod);
         if let Some(node) = &mut self.nodes[id as usize] {
             node.add_pod(&pod);
+            self.tallies.change(&pod, node, 1);
+            self.held.change(&pod, node, 1);
         }
         *self.priorities.entry(pod.priority).or_insert(0) += 1;
-        self.tallies.change(&pod, id, 1);
-        self.held.change(&pod, id, 1);
         let there = self.by_namespace.entry(pod.key.namespace.clone()).or_default();
         there.insert(pod.uid.clone());
         self.placed.insert(pod.uid.clone(), pod);
@@ -221,6 +261,8 @@ impl Cache {
         let id = self.by_name[&pod.node_name];
         if let Some(node) = &mut self.nodes[id as usize] {
             node.remove_pod(uid);
+            self.tallies.change(&pod, node, -1);
+            self.held.change(&pod, node, -1);
         }
         if let Some(count) = self.priorities.get_mut(&pod.priority) {
             *count -= 1;
@@ -228,10 +270,23 @@ impl Cache {
                 self.priorities.remove(&pod.priority);
             }
         }
-        self.tallies.change(&pod, id, -1);
-        self.held.change(&pod, id, -1);
         self.give_up_if_empty(id);
         Some(pod)
+    }
+
+    /// A node, and its pods with it, moves to other domains.
+    fn relabelled(&mut self, before: &NodeInfo, now: &NodeInfo) {
+        for pod in &before.pods {
+            self.tallies.change(pod, before, -1);
+            self.held.change(pod, before, -1);
+            self.tallies.change(pod, now, 1);
+            self.held.change(pod, now, 1);
+        }
+        self.order = OnceLock::new();
+        self.topologies
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// The place of the node, a new one if it has none.

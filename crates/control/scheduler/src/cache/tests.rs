@@ -113,10 +113,10 @@ fn labelled(uid: u8, node: u8, app: u8, deleting: bool) -> PodInfo {
 }
 
 proptest! {
-    /// However pods come, change and go, a kept count is what counting anew gives.
+    /// However pods and nodes come, change and go, a kept count is what counting anew gives.
     #[test]
     fn counts_are_those_of_a_fresh_count(
-        steps in prop::collection::vec((0_u8..6, 0_u8..3, 0_u8..3, any::<bool>(), any::<bool>()), 1..60),
+        steps in prop::collection::vec((0_u8..6, 0_u8..3, 0_u8..3, any::<bool>(), 0_u8..4), 1..60),
     ) {
         let query = |app: &str, skips_deleting| PodQuery {
             all_of: vec![PodMatcher {
@@ -130,11 +130,16 @@ proptest! {
         for asked in &queries {
             cache.count(asked.clone());
         }
-        for (uid, node, app, deleting, leaves) in steps {
-            if leaves {
-                cache.remove_pod(&format!("u{uid}"));
-            } else {
-                cache.set_pod(labelled(uid, node, app, deleting));
+        for (uid, at, app, deleting, kind) in steps {
+            let name = format!("n{at}");
+            match kind {
+                0 => drop(cache.remove_pod(&format!("u{uid}"))),
+                1 if deleting => drop(cache.remove_node(&name)),
+                1 => {
+                    let text = format!(r#"{{"metadata":{{"name":"{name}","labels":{{"host":"{name}"}}}}}}"#);
+                    cache.set_node(&node(&text)).unwrap();
+                }
+                _ => drop(cache.set_pod(labelled(uid, at, app, deleting))),
             }
             for asked in &queries {
                 let mut fresh: BTreeMap<CompactString, i64> = BTreeMap::new();
@@ -144,7 +149,11 @@ proptest! {
                 let kept = cache.count(asked.clone());
                 let kept: BTreeMap<CompactString, i64> =
                     kept.iter().map(|(id, count)| (cache.at(*id).name.clone(), *count)).collect();
-                prop_assert_eq!(kept, fresh);
+                prop_assert_eq!(&kept, &fresh);
+                let by = cache.count_by(asked.clone(), "host");
+                let by: BTreeMap<CompactString, i64> = by.iter().map(|(host, count)| (host.clone(), *count)).collect();
+                fresh.retain(|node, _| cache.node(node).is_some());
+                prop_assert_eq!(by, fresh);
             }
         }
     }

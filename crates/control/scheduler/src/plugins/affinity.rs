@@ -68,7 +68,8 @@ impl Plugin for NodeAffinityPlugin {
     }
 }
 
-fn selects(pod: &PodInfo) -> bool {
+/// Whether the pod demands some nodes only.
+pub(super) fn selects(pod: &PodInfo) -> bool {
     let required = pod.node_affinity.as_ref().and_then(|affinity| {
         affinity
             .required_during_scheduling_ignored_during_execution

@@ -5,7 +5,6 @@
 //!
 //! Source: `plugins/interpodaffinity`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -13,7 +12,7 @@ use compact_str::CompactString;
 use super::{ClusterEvent, NodeFilter, NodeScore, Plugin, Unfit};
 use crate::cache::Cache;
 use crate::model::{Labels, NodeInfo, PodInfo, Term};
-use crate::tally::{NodeCounts, PodMatcher, PodQuery};
+use crate::tally::{DomainCounts, PodMatcher, PodQuery, change_domain};
 
 #[derive(Debug)]
 pub(super) struct InterPodAffinity;
@@ -50,78 +49,48 @@ impl Plugin for InterPodAffinity {
     }
 }
 
-/// Numbers of pods by topology key and value.
-#[derive(Debug, Clone, Default)]
-struct Domains(Vec<(CompactString, HashMap<CompactString, i64>)>);
+/// Pods of one term by its domains.
+struct Domains {
+    key: CompactString,
+    pods: Arc<DomainCounts>,
+}
 
 impl Domains {
-    fn add(&mut self, node: &NodeInfo, key: &str, by: i64) {
-        let Some(value) = node.label(key) else { return };
-        let at = self.0.iter().position(|(other, _)| other == key);
-        let at = at.unwrap_or_else(|| {
-            self.0.push((key.into(), HashMap::new()));
-            self.0.len() - 1
-        });
-        let counts = &mut self.0[at].1;
-        match counts.get_mut(value) {
-            Some(count) => *count += by,
-            None => drop(counts.insert(value.into(), by)),
-        }
-    }
-
-    fn add_all(&mut self, cache: &Cache, counts: &NodeCounts, key: &str, weight: i64) {
-        for (id, count) in counts {
-            self.add(cache.at(*id), key, count * weight);
-        }
+    fn add(&mut self, node: &NodeInfo, by: i64) {
+        change_domain(Arc::make_mut(&mut self.pods), node, &self.key, by);
     }
 
     /// The number in the node's domain; `None` when the node is in none.
-    fn at(&self, node: &NodeInfo, key: &str) -> Option<i64> {
-        let value = node.label(key)?;
-        let counts = self.0.iter().find(|(other, _)| other == key);
-        Some(
-            counts
-                .and_then(|(_, counts)| counts.get(value))
-                .copied()
-                .unwrap_or(0),
-        )
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0
-            .iter()
-            .all(|(_, counts)| counts.values().all(|count| *count == 0))
+    fn at(&self, node: &NodeInfo) -> Option<i64> {
+        let value = node.label(&self.key)?;
+        Some(self.pods.get(value).copied().unwrap_or(0))
     }
 }
 
-/// A term of the pod that is to be placed: its namespaces are those that its selector means now.
-struct OwnTerm<'a> {
+/// A term of the pod that is to be placed, with the pods that count for it.
+struct OwnTerm {
+    /// Its namespaces are those that its selector means now.
     matcher: PodMatcher,
-    topology_key: &'a str,
+    domains: Domains,
 }
 
-impl<'a> OwnTerm<'a> {
-    fn of(term: &'a Term, cache: &Cache) -> Self {
-        Self {
-            matcher: PodMatcher {
-                namespaces: cache
-                    .surroundings
-                    .namespaces_of(&term.namespaces, &term.namespace_selector),
-                selector: term.selector.clone(),
-            },
-            topology_key: &term.topology_key,
-        }
-    }
-
-    fn count(&self, cache: &Cache) -> Arc<NodeCounts> {
-        cache.count(query(vec![self.matcher.clone()]))
+fn matcher(term: &Term, cache: &Cache) -> PodMatcher {
+    PodMatcher {
+        namespaces: cache
+            .surroundings
+            .namespaces_of(&term.namespaces, &term.namespace_selector),
+        selector: term.selector.clone(),
     }
 }
 
-fn query(all_of: Vec<PodMatcher>) -> PodQuery {
-    PodQuery {
+fn domains(term: &Term, all_of: Vec<PodMatcher>, cache: &Cache) -> Domains {
+    let query = PodQuery {
         all_of,
         skips_deleting: false,
+    };
+    Domains {
+        key: term.topology_key.clone(),
+        pods: cache.count_by(query, &term.topology_key),
     }
 }
 
@@ -130,47 +99,50 @@ struct Demands<'a> {
     pod: &'a PodInfo,
     /// Labels of its namespace.
     namespace: Labels,
-    near: Vec<OwnTerm<'a>>,
-    apart: Vec<OwnTerm<'a>>,
-    /// Pods that all terms of `near` mean.
-    friends: Domains,
-    /// Pods that a term of `apart` means.
-    foes: Domains,
-    /// Pods that want this one away from their domain.
-    rejecting: Domains,
+    /// Terms with the pods that all of them mean.
+    near: Vec<OwnTerm>,
+    /// Terms each with the pods that it means.
+    apart: Vec<OwnTerm>,
+    /// Terms of pods that want this one away from their domain.
+    rejecting: Vec<(Arc<Term>, Domains)>,
 }
 
 impl<'a> Demands<'a> {
     fn gather(pod: &'a PodInfo, cache: &'a Cache) -> Self {
-        let own = |terms: &'a [Arc<Term>]| terms.iter().map(|term| OwnTerm::of(term, cache)).collect();
-        let terms = pod.terms.as_deref();
-        let mut demands = Self {
-            pod,
-            namespace: cache.surroundings.namespace_labels(&pod.key.namespace),
-            near: terms.map_or_else(Vec::new, |terms| own(&terms.near)),
-            apart: terms.map_or_else(Vec::new, |terms| own(&terms.apart)),
-            friends: Domains::default(),
-            foes: Domains::default(),
-            rejecting: Domains::default(),
+        let (mut near, mut apart) = (Vec::new(), Vec::new());
+        if let Some(terms) = &pod.terms {
+            let all: Vec<PodMatcher> = terms.near.iter().map(|term| matcher(term, cache)).collect();
+            near.extend(terms.near.iter().zip(&all).map(|(term, matcher)| OwnTerm {
+                matcher: matcher.clone(),
+                domains: domains(term, all.clone(), cache),
+            }));
+            apart.extend(terms.apart.iter().map(|term| {
+                let matcher = matcher(term, cache);
+                let domains = domains(term, vec![matcher.clone()], cache);
+                OwnTerm { matcher, domains }
+            }));
+        }
+        let held = &cache.held_terms().apart;
+        let namespace = if held.is_empty() {
+            Labels::default()
+        } else {
+            cache.surroundings.namespace_labels(&pod.key.namespace)
         };
-        if !demands.near.is_empty() {
-            let all = demands.near.iter().map(|term| term.matcher.clone()).collect();
-            let counts = cache.count(query(all));
-            for term in &demands.near {
-                demands.friends.add_all(cache, &counts, term.topology_key, 1);
-            }
+        let rejecting = held.iter().filter(|(term, _)| term.is_about(pod, &namespace));
+        let rejecting = rejecting.map(|(term, pods)| {
+            let domains = Domains {
+                key: term.topology_key.clone(),
+                pods: Arc::clone(pods),
+            };
+            (Arc::clone(term), domains)
+        });
+        Self {
+            pod,
+            rejecting: rejecting.collect(),
+            namespace,
+            near,
+            apart,
         }
-        for term in &demands.apart {
-            demands
-                .foes
-                .add_all(cache, &term.count(cache), term.topology_key, 1);
-        }
-        for (term, counts) in &cache.held_terms().apart {
-            if term.is_about(pod, &demands.namespace) {
-                demands.rejecting.add_all(cache, counts, &term.topology_key, 1);
-            }
-        }
-        demands
     }
 
     fn are_void(&self) -> bool {
@@ -182,12 +154,16 @@ impl<'a> Demands<'a> {
     fn has_friends(&self, node: &NodeInfo) -> bool {
         let mut found = true;
         for term in &self.near {
-            match self.friends.at(node, term.topology_key) {
+            match term.domains.at(node) {
                 None => return false,
                 Some(count) => found &= count > 0,
             }
         }
-        found || (self.friends.is_empty() && self.near.iter().all(|term| term.matcher.matches(self.pod)))
+        let is_first = || {
+            let mut near = self.near.iter();
+            near.all(|term| term.domains.pods.is_empty() && term.matcher.matches(self.pod))
+        };
+        found || is_first()
     }
 }
 
@@ -197,11 +173,11 @@ impl NodeFilter for Demands<'_> {
             return Err(Unfit::unresolvable("node(s) didn't match pod affinity rules"));
         }
         let mut apart = self.apart.iter();
-        if apart.any(|term| self.foes.at(node, term.topology_key) > Some(0)) {
+        if apart.any(|term| term.domains.at(node) > Some(0)) {
             return Err(Unfit::resolvable("node(s) didn't match pod anti-affinity rules"));
         }
-        let mut rejecting = self.rejecting.0.iter();
-        if rejecting.any(|(key, _)| self.rejecting.at(node, key) > Some(0)) {
+        let mut rejecting = self.rejecting.iter();
+        if rejecting.any(|(_, domains)| domains.at(node) > Some(0)) {
             return Err(Unfit::resolvable(
                 "node(s) didn't satisfy existing pods anti-affinity rules",
             ));
@@ -210,48 +186,62 @@ impl NodeFilter for Demands<'_> {
     }
 
     fn suppose(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
-        if !self.near.is_empty() && self.near.iter().all(|term| term.matcher.matches(other)) {
-            for term in &self.near {
-                self.friends.add(node, term.topology_key, by);
+        if self.near.iter().all(|term| term.matcher.matches(other)) {
+            for term in &mut self.near {
+                term.domains.add(node, by);
             }
         }
-        for term in self.apart.iter().filter(|term| term.matcher.matches(other)) {
-            self.foes.add(node, term.topology_key, by);
+        for term in self.apart.iter_mut().filter(|term| term.matcher.matches(other)) {
+            term.domains.add(node, by);
         }
         for term in other.terms.iter().flat_map(|terms| &terms.apart) {
-            if term.is_about(self.pod, &self.namespace) {
-                self.rejecting.add(node, &term.topology_key, by);
+            if !term.is_about(self.pod, &self.namespace) {
+                continue;
+            }
+            if let Some((_, domains)) = self.rejecting.iter_mut().find(|(known, _)| known == term) {
+                domains.add(node, by);
+            } else {
+                let mut domains = Domains {
+                    key: term.topology_key.clone(),
+                    pods: Arc::default(),
+                };
+                domains.add(node, by);
+                self.rejecting.push((Arc::clone(term), domains));
             }
         }
     }
 }
 
-/// The weights of what the pod wishes of others and others of it, by domain.
-fn wishes(pod: &PodInfo, cache: &Cache) -> Domains {
-    let mut sums = Domains::default();
-    for (term, weight) in pod.terms.iter().flat_map(|terms| &terms.wishes) {
-        let counts = OwnTerm::of(term, cache).count(cache);
-        sums.add_all(cache, &counts, &term.topology_key, *weight);
-    }
+/// What the pod wishes of others and others of it, by weight; only what makes a difference.
+fn wishes(pod: &PodInfo, cache: &Cache) -> Vec<(i64, Domains)> {
+    let own = pod.terms.iter().flat_map(|terms| &terms.wishes);
+    let own = own.map(|(term, weight)| (*weight, domains(term, vec![matcher(term, cache)], cache)));
+    let mut wishes: Vec<_> = own.filter(|(_, domains)| !domains.pods.is_empty()).collect();
     let held = &cache.held_terms().wishes;
     if held.is_empty() {
-        return sums;
+        return wishes;
     }
     let namespace = cache.surroundings.namespace_labels(&pod.key.namespace);
-    for ((term, weight), counts) in held {
-        if term.is_about(pod, &namespace) {
-            sums.add_all(cache, counts, &term.topology_key, *weight);
-        }
-    }
-    sums
+    let about = held
+        .iter()
+        .filter(|((term, _), _)| term.is_about(pod, &namespace));
+    wishes.extend(about.map(|((term, weight), pods)| {
+        let domains = Domains {
+            key: term.topology_key.clone(),
+            pods: Arc::clone(pods),
+        };
+        (*weight, domains)
+    }));
+    wishes
 }
 
-struct Wishes(Domains);
+struct Wishes(Vec<(i64, Domains)>);
 
 impl NodeScore for Wishes {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let keys = self.0.0.iter();
-        keys.filter_map(|(key, _)| self.0.at(node, key)).sum()
+        let wishes = self.0.iter();
+        let weighed = wishes.filter_map(|(weight, domains)| Some(weight * domains.at(node)?));
+        weighed.sum()
     }
 
     fn normalise(&self, scores: &mut [i64], _: &[&NodeInfo]) {

@@ -5,16 +5,16 @@
 
 mod score;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use compact_str::CompactString;
-
-use super::affinity::is_selected;
+use super::affinity::{is_selected, selects};
 use super::taints::are_tolerated;
 use super::{ClusterEvent, NodeFilter, NodeScore, Plugin, Unfit};
 use crate::cache::Cache;
 use crate::model::{NodeInfo, PodInfo, Spread};
-use crate::tally::{Namespaces, PodMatcher, PodQuery};
+use crate::tally::{DomainCounts, Namespaces, PodMatcher, PodQuery, change_domain};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const MISMATCH: &str = "node(s) didn't match pod topology spread constraints";
@@ -101,43 +101,40 @@ fn is_included(constraint: &Spread, pod: &PodInfo, node: &NodeInfo) -> bool {
         && (!constraint.honours_taints || are_tolerated(&pod.tolerations, node))
 }
 
+/// Whether counts by domain need no look at the nodes: each of them is included, and has every label.
+fn is_plain<'s>(pod: &PodInfo, mut constraints: impl Iterator<Item = &'s Spread>, cache: &Cache) -> bool {
+    let selects = selects(pod);
+    constraints.all(|constraint| {
+        let looks = (constraint.honours_affinity && selects) || constraint.honours_taints;
+        !looks && cache.topology(&constraint.topology_key).is_everywhere
+    })
+}
+
 /// The pods of one constraint by domain.
 struct Domains<'a> {
     constraint: &'a Spread,
-    pods: HashMap<CompactString, i64>,
-    /// How many domains have how many pods.
-    levels: BTreeMap<i64, usize>,
+    pods: Arc<DomainCounts>,
+    /// How many domains there are, with pods and without.
+    number: usize,
+    /// The fewest pods of a domain, once it was asked for.
+    fewest: Cell<Option<i64>>,
     /// Whether the pod itself counts.
     own: i64,
 }
 
 impl Domains<'_> {
-    fn add(&mut self, domain: &str, by: i64) {
-        let pods = self.pods.get_mut(domain);
-        let before = pods.as_deref().copied();
-        let now = before.unwrap_or(0) + by;
-        match pods {
-            Some(pods) => *pods = now,
-            None => drop(self.pods.insert(domain.into(), now)),
-        }
-        if let Some(before) = before
-            && let Some(count) = self.levels.get_mut(&before)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.levels.remove(&before);
-            }
-        }
-        *self.levels.entry(now).or_insert(0) += 1;
-    }
-
     /// The fewest pods of a domain; with fewer domains than demanded there is an empty one to come.
     fn fewest(&self) -> i64 {
-        if self.pods.len() < self.constraint.min_domains {
-            return 0;
+        if let Some(fewest) = self.fewest.get() {
+            return fewest;
         }
-        // Without any domain nothing is refused for its skew.
-        self.levels.keys().next().copied().unwrap_or(i64::MAX / 2)
+        let fewest = if self.number < self.constraint.min_domains || self.pods.len() < self.number {
+            0
+        } else {
+            self.pods.values().copied().min().unwrap_or(0)
+        };
+        self.fewest.set(Some(fewest));
+        fewest
     }
 }
 
@@ -152,31 +149,48 @@ impl<'a> Skew<'a> {
         let own = |c: &Spread| i64::from(c.selector.matches(pod.labels.as_ref()));
         let domains = hard(pod).map(|constraint| Domains {
             constraint,
-            pods: HashMap::new(),
-            levels: BTreeMap::new(),
+            pods: Arc::default(),
+            number: 0,
+            fewest: Cell::default(),
             own: own(constraint),
         });
         let mut skew = Self {
             pod,
             domains: domains.collect(),
         };
-        let counts: Vec<_> = hard(pod)
-            .map(|constraint| counted(pod, constraint).map(|query| cache.count(query)))
-            .collect();
-        for node in cache.nodes() {
-            if !skew.has_all_labels(node) {
-                continue;
-            }
-            for (domains, counts) in skew.domains.iter_mut().zip(&counts) {
-                let there = counts.as_ref().and_then(|counts| counts.get(&node.id));
-                if is_included(domains.constraint, pod, node)
-                    && let Some(domain) = node.label(&domains.constraint.topology_key)
-                {
-                    domains.add(domain, there.copied().unwrap_or(0));
+        if is_plain(pod, hard(pod), cache) {
+            for domains in &mut skew.domains {
+                let key = &domains.constraint.topology_key;
+                domains.number = cache.topology(key).domains;
+                if let Some(query) = counted(pod, domains.constraint) {
+                    domains.pods = cache.count_by(query, key);
                 }
             }
+        } else {
+            skew.count_included(cache);
         }
         skew
+    }
+
+    /// Counts by a look at every node.
+    fn count_included(&mut self, cache: &Cache) {
+        for at in 0..self.domains.len() {
+            let constraint = self.domains[at].constraint;
+            let counts = counted(self.pod, constraint).map(|query| cache.count(query));
+            let mut pods = DomainCounts::new();
+            let mut there: HashSet<&str> = HashSet::new();
+            let included = cache
+                .nodes()
+                .filter(|node| self.has_all_labels(node) && is_included(constraint, self.pod, node));
+            for node in included {
+                there.extend(node.label(&constraint.topology_key));
+                if let Some(count) = counts.as_ref().and_then(|counts| counts.get(&node.id)) {
+                    change_domain(&mut pods, node, &constraint.topology_key, *count);
+                }
+            }
+            self.domains[at].number = there.len();
+            self.domains[at].pods = Arc::new(pods);
+        }
     }
 
     fn has_all_labels(&self, node: &NodeInfo) -> bool {
@@ -208,9 +222,10 @@ impl NodeFilter for Skew<'_> {
             if !constraint.selector.is_everything()
                 && constraint.selector.matches(other.labels.as_ref())
                 && is_included(constraint, self.pod, node)
-                && let Some(domain) = node.label(&constraint.topology_key)
             {
-                domains.add(domain, by);
+                let pods = Arc::make_mut(&mut domains.pods);
+                change_domain(pods, node, &constraint.topology_key, by);
+                domains.fewest.set(None);
             }
         }
     }

@@ -1,28 +1,30 @@
 //! How even the spread would be, as a score: the soft constraints of a pod, or the cluster's default ones.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use compact_str::CompactString;
-
-use super::{HOSTNAME, counted, is_included};
+use super::{HOSTNAME, counted, is_included, is_plain};
 use crate::cache::Cache;
 use crate::model::{NodeInfo, PodInfo, Spread};
 use crate::plugins::NodeScore;
-use crate::tally::NodeCounts;
+use crate::plugins::affinity::selects;
+use crate::tally::{DomainCounts, NodeCounts, change_domain};
 
 /// Upstream's system defaults: topology key and skew.
 const DEFAULTS: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
 
 struct Constraint<'a> {
     spread: Cow<'a, Spread>,
-    on_nodes: Option<Arc<NodeCounts>>,
-    /// Pods by domain, of the domains that the fitting nodes are in; empty for host names, whose counts are those of
-    /// the nodes.
-    in_domains: HashMap<CompactString, i64>,
+    pods: Pods,
     /// The more domains, the more a pod of one weighs: else the constraint with few domains would outweigh the others.
     weight: f64,
+}
+
+enum Pods {
+    /// Host names are the domains.
+    OnNodes(Arc<NodeCounts>),
+    InDomains(Arc<DomainCounts>),
 }
 
 pub(super) struct Evenness<'a> {
@@ -38,17 +40,24 @@ impl<'a> Evenness<'a> {
             return None;
         }
         let constraint = |spread: Cow<'a, Spread>| Constraint {
-            on_nodes: counted(pod, &spread).map(|query| cache.count(query)),
             spread,
-            in_domains: HashMap::new(),
+            pods: Pods::OnNodes(Arc::default()),
             weight: 0.0,
         };
         let mut evenness = Self {
             constraints: spreads.into_iter().map(constraint).collect(),
             demands_labels: !pod.spread.is_empty(),
         };
-        evenness.find_domains(fitting);
-        evenness.count_domains(pod, cache);
+        let spreads = || evenness.constraints.iter().map(|constraint| &*constraint.spread);
+        let plain = if evenness.demands_labels {
+            is_plain(pod, spreads(), cache)
+        } else {
+            !selects(pod)
+        };
+        for at in 0..evenness.constraints.len() {
+            evenness.constraints[at].pods = evenness.pods(at, pod, cache, plain);
+            evenness.constraints[at].weight = (evenness.domains(at, fitting) as f64 + 2.0).ln();
+        }
         Some(evenness)
     }
 
@@ -60,48 +69,38 @@ impl<'a> Evenness<'a> {
         !self.demands_labels || keys.all(|key| node.label(key).is_some())
     }
 
-    fn find_domains(&mut self, fitting: &[&NodeInfo]) {
-        let scored: Vec<_> = fitting.iter().filter(|node| self.counts(node)).collect();
-        for constraint in &mut self.constraints {
-            let key = constraint.spread.topology_key.as_str();
-            let size = if key == HOSTNAME {
-                scored.len()
-            } else {
-                for node in &scored {
-                    let domain = node.label(key).unwrap_or_default();
-                    if !constraint.in_domains.contains_key(domain) {
-                        constraint.in_domains.insert(domain.into(), 0);
-                    }
-                }
-                constraint.in_domains.len()
-            };
-            constraint.weight = (size as f64 + 2.0).ln();
+    /// How many domains of the constraint the fitting nodes are in. Nodes without the label are one of them, as upstream
+    /// has it.
+    fn domains(&self, at: usize, fitting: &[&NodeInfo]) -> usize {
+        let key = &self.constraints[at].spread.topology_key;
+        let scored = fitting.iter().filter(|node| self.counts(node));
+        if key == HOSTNAME {
+            return scored.count();
         }
+        let values: HashSet<_> = scored.map(|node| node.label(key)).collect();
+        values.len()
     }
 
-    fn count_domains(&mut self, pod: &PodInfo, cache: &Cache) {
-        for at in 0..self.constraints.len() {
-            let counts = self.constraints[at].on_nodes.clone();
-            let is_scored_by_domain = !self.constraints[at].in_domains.is_empty();
-            for (id, count) in counts
-                .iter()
-                .filter(|_| is_scored_by_domain)
-                .flat_map(|c| c.iter())
-            {
-                let node = cache.at(*id);
-                if !node.known || !self.counts(node) {
-                    continue;
-                }
-                let constraint = &mut self.constraints[at];
-                if !is_included(&constraint.spread, pod, node) {
-                    continue;
-                }
-                let domain = node.label(&constraint.spread.topology_key).unwrap_or_default();
-                if let Some(pods) = constraint.in_domains.get_mut(domain) {
-                    *pods += count;
-                }
+    fn pods(&self, at: usize, pod: &PodInfo, cache: &Cache, plain: bool) -> Pods {
+        let spread = &self.constraints[at].spread;
+        let key = &spread.topology_key;
+        let Some(query) = counted(pod, spread) else {
+            return Pods::OnNodes(Arc::default());
+        };
+        if key == HOSTNAME {
+            return Pods::OnNodes(cache.count(query));
+        }
+        if plain {
+            return Pods::InDomains(cache.count_by(query, key));
+        }
+        let mut pods = DomainCounts::new();
+        for (id, count) in cache.count(query).iter() {
+            let node = cache.at(*id);
+            if node.known && self.counts(node) && is_included(spread, pod, node) {
+                change_domain(&mut pods, node, key, *count);
             }
         }
+        Pods::InDomains(Arc::new(pods))
     }
 }
 
@@ -136,15 +135,10 @@ impl NodeScore for Evenness<'_> {
             return 0;
         }
         let score = self.constraints.iter().filter_map(|constraint| {
-            let key = &constraint.spread.topology_key;
-            let domain = node.label(key)?;
-            let pods = if key == HOSTNAME {
-                constraint
-                    .on_nodes
-                    .as_ref()
-                    .and_then(|counts| counts.get(&node.id))
-            } else {
-                constraint.in_domains.get(domain)
+            let domain = node.label(&constraint.spread.topology_key)?;
+            let pods = match &constraint.pods {
+                Pods::OnNodes(counts) => counts.get(&node.id),
+                Pods::InDomains(counts) => counts.get(domain),
             };
             let pods = pods.copied().unwrap_or(0) as f64;
             Some(pods * constraint.weight + (constraint.spread.max_skew - 1) as f64)
