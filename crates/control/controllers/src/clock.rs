@@ -18,6 +18,10 @@ impl Now {
         self.time().to_string()
     }
 
+    pub(crate) fn at(time: Time) -> Self {
+        Self(time.unix().saturating_mul(1000))
+    }
+
     pub(crate) fn time(self) -> Time {
         Time::from_unix(self.0.div_euclid(1000))
     }

@@ -4,7 +4,8 @@
 //! finalizers. An owner that the caches do not show is looked up by name before anything is deleted for its absence,
 //! and the deletion holds for the revision that was looked at only. What to do is decided in [`decide`].
 //!
-//! References of cluster-scoped objects to namespaced owners are invalid and never followed; references to kinds that
+//! References of cluster-scoped objects to namespaced owners are invalid and never followed, and one to an owner in another
+//! namespace is one to none; both are told by an event. References to kinds that
 //! are not served count as solid, because nobody can tell.
 //!
 //! Source: `pkg/controller/garbagecollector`.
@@ -15,7 +16,7 @@ mod graph;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloudeck_client::{Change, Client};
-use cloudeck_controller::{Requeue, WorkQueue};
+use cloudeck_controller::{EventRecorder, EventType, ObjectReference, Requeue, WorkQueue};
 use cloudeck_machinery::object::split_api_version;
 use cloudeck_machinery::{Map, Object, ObjectKey, Reason, Status, Value, value};
 use cloudeck_schema::ResourceInfo;
@@ -36,6 +37,7 @@ pub(crate) struct GarbageCollector {
 
 struct Inner {
     client: Client,
+    events: EventRecorder,
     everything: Everything,
     graph: Mutex<Graph>,
     /// Uids.
@@ -44,9 +46,11 @@ struct Inner {
 
 impl GarbageCollector {
     /// Registers with the informers; [`GarbageCollector::run`] starts the work.
-    pub(crate) fn new(client: Client, everything: &Everything) -> Self {
+    pub(crate) fn new(client: Client, scope: &Scope, everything: &Everything) -> Self {
+        let events = EventRecorder::start(scope, client.clone(), "garbage-collector-controller", "");
         let inner = Arc::new(Inner {
             client,
+            events,
             everything: everything.clone(),
             graph: Mutex::default(),
             queue: WorkQueue::new(),
@@ -121,7 +125,7 @@ impl Inner {
         } else {
             let mut owners = Vec::with_capacity(metadata.owner_references.len());
             for reference in &metadata.owner_references {
-                owners.push(self.look_up(&node, reference).await?);
+                owners.push(self.look_up(uid, &node, reference).await?);
             }
             decide::decide_living(&metadata, &owners, dependents)
         };
@@ -167,24 +171,65 @@ impl Inner {
         }
     }
 
-    async fn look_up(&self, node: &Node, reference: &OwnerReference) -> Result<Owner, Status> {
+    async fn look_up(&self, uid: &str, node: &Node, reference: &OwnerReference) -> Result<Owner, Status> {
         let (group, _) = split_api_version(&reference.api_version);
         let Some((info, _)) = self.everything.by_kind(group, &reference.kind) else {
             return Ok(Owner::Solid);
         };
         if info.namespaced && node.key.namespace.is_empty() {
+            self.tell_of_other_namespace(uid, node, reference);
             return Ok(Owner::Solid);
         }
         let key = owner_key(info, node, reference);
         match self.client.get(&resource(info), &key.namespace, &key.name).await {
-            Ok(owner) if owner.uid != reference.uid => Ok(Owner::Absent),
+            Ok(owner) if owner.uid != reference.uid => {
+                self.tell_of_other_namespace(uid, node, reference);
+                Ok(Owner::Absent)
+            }
             Ok(owner) => {
-                let waits = reference.block_owner_deletion && Metadata::read(&owner).awaits_dependents();
+                let waits = Metadata::read(&owner).awaits_dependents();
                 Ok(if waits { Owner::Waiting } else { Owner::Solid })
             }
-            Err(status) if status.reason == Reason::NotFound => Ok(Owner::Absent),
+            Err(status) if status.reason == Reason::NotFound => {
+                self.tell_of_other_namespace(uid, node, reference);
+                Ok(Owner::Absent)
+            }
             Err(status) => Err(status),
         }
+    }
+
+    /// An owner in another namespace is none, and whoever named it may have thought otherwise.
+    fn tell_of_other_namespace(&self, uid: &str, node: &Node, reference: &OwnerReference) {
+        let (group, _) = split_api_version(&reference.api_version);
+        let Some((info, informer)) = self.everything.by_kind(group, &reference.kind) else {
+            return;
+        };
+        let is_it = |owner: &Arc<Object>| owner.uid == reference.uid;
+        if !info.namespaced || !informer.list().iter().any(is_it) {
+            return;
+        }
+        let OwnerReference {
+            api_version,
+            kind,
+            name,
+            uid: owner,
+            ..
+        } = reference;
+        let namespace = &node.key.namespace;
+        let message = format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {owner}] does not exist in namespace \
+             \"{namespace}\""
+        );
+        let about = ObjectReference {
+            api_version: resource(node.info).api_version(),
+            kind: node.info.kind.to_owned(),
+            namespace: namespace.to_string(),
+            name: node.key.name.to_string(),
+            uid: uid.to_owned(),
+            ..ObjectReference::default()
+        };
+        self.events
+            .event(about, EventType::Warning, "OwnerRefInvalidNamespace", message);
     }
 
     async fn act(&self, node: &Node, latest: &Object, action: Action) -> Result<(), Status> {

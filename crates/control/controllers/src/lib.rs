@@ -17,6 +17,7 @@ mod deployment;
 mod endpoints;
 mod everything;
 mod expiry;
+mod finished;
 mod garbage;
 mod kinds;
 mod namespace;
@@ -44,6 +45,7 @@ use endpoints::service::Service;
 use endpoints::{EndpointSlices, LegacyEndpoints, Mirror, Slice};
 use everything::{Everything, Informers};
 use expiry::EventExpiry;
+use finished::FinishedPods;
 use garbage::GarbageCollector;
 use namespace::Namespaces;
 use node::Nodes;
@@ -69,7 +71,7 @@ pub struct ControllersConfig {
     pub cluster_domain: String,
 }
 
-/// How long things may take; the defaults are upstream's.
+/// How long things may take, and how much may be left over; the defaults are upstream's.
 #[derive(Debug, Clone)]
 pub struct Timings {
     /// How long a node may be silent.
@@ -80,6 +82,8 @@ pub struct Timings {
     pub gone_node_quarantine: Duration,
     /// How long events are kept after they were last written.
     pub event_lifetime: Duration,
+    /// How many finished pods are kept.
+    pub finished_pods: usize,
 }
 
 impl Default for Timings {
@@ -89,6 +93,7 @@ impl Default for Timings {
             node_startup_grace: Duration::from_mins(1),
             gone_node_quarantine: Duration::from_secs(40),
             event_lifetime: Duration::from_hours(1),
+            finished_pods: 12_500,
         }
     }
 }
@@ -180,6 +185,7 @@ controllers![
     Nodes,
     Evictions,
     OrphanedPods,
+    FinishedPods,
     EventExpiry,
 ];
 
@@ -263,11 +269,11 @@ fn services(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
 fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
     let Parts {
         client,
+        scope,
         views,
         everything,
         clock,
         timings,
-        ..
     } = parts;
     let namespaces = &views.namespaces;
     let accounts_client = client("service-account-controller");
@@ -291,6 +297,7 @@ fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Control
         )),
         Box::new(GarbageCollector::new(
             client("generic-garbage-collector"),
+            scope,
             everything,
         )),
         Box::new(Namespaces::new(
@@ -340,6 +347,11 @@ fn nodes(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
             (nodes, pods),
             timings.gone_node_quarantine,
             (*clock).clone(),
+        )),
+        Box::new(FinishedPods::new(
+            client("pod-garbage-collector"),
+            pods,
+            timings.finished_pods,
         )),
     ]
 }

@@ -127,7 +127,15 @@ impl Inner {
             (health, lost_ready)
         });
         if lost_ready {
+            self.tell_not_ready(&tree);
+        }
+        if health.owes_word {
             self.mark_pods_not_ready(&tree, now).await?;
+            self.with_health(|all| {
+                if let Some(health) = all.get_mut(&key.name) {
+                    health.owes_word = false;
+                }
+            });
         }
         if let Some(left) = health.time_left(&tree, &self.timings, now) {
             self.retaint(&tree, now).await?;
@@ -172,7 +180,7 @@ impl Inner {
         write::absent_is_fine(outcome.map(|_| ()))
     }
 
-    async fn mark_pods_not_ready(&self, node: &Value, now: Now) -> Result<(), Status> {
+    fn tell_not_ready(&self, node: &Value) {
         let name = node.str_at(&["metadata", "name"]).unwrap_or_default();
         let about = ObjectReference {
             api_version: "v1".into(),
@@ -184,6 +192,10 @@ impl Inner {
         let message = format!("Node {name} status is now: NodeNotReady");
         self.events
             .event(about, EventType::Normal, "NodeNotReady", message);
+    }
+
+    async fn mark_pods_not_ready(&self, node: &Value, now: Now) -> Result<(), Status> {
+        let name = node.str_at(&["metadata", "name"]).unwrap_or_default();
         let pods = self.pods.list();
         for pod in pods.iter().filter(|pod| pod.node == name && pod.ready) {
             let patch = value!({

@@ -49,6 +49,8 @@ pub(crate) struct Pod {
     pub(crate) subdomain: CompactString,
     pub(crate) ports: Box<[NamedPort]>,
     pub(crate) phase: Phase,
+    /// Failed because its node needed what it used.
+    pub(crate) evicted: bool,
     pub(crate) ips: Box<[CompactString]>,
     pub(crate) ready: bool,
     /// When readiness last changed.
@@ -185,6 +187,8 @@ struct Port<'a> {
 struct PodStatus<'a> {
     #[serde(borrow)]
     phase: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
     #[serde(rename = "podIP")]
     #[serde(borrow)]
     pod_ip: Cow<'a, str>,
@@ -275,6 +279,7 @@ impl Wire<'_> {
             hostname: spec.hostname.into(),
             subdomain: spec.subdomain.into(),
             phase: phase(&status.phase),
+            evicted: status.phase == "Failed" && status.reason == "Evicted",
             ready: ready.is_some_and(|condition| condition.status == "True"),
             ready_since: ready
                 .and_then(|condition| condition.last_transition_time.as_deref())

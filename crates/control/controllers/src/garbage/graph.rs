@@ -118,6 +118,7 @@ impl Graph {
         if old.as_ref().is_some_and(|old| old.metadata == metadata) {
             return Vec::new();
         }
+        let awaited = old.as_ref().is_some_and(|old| old.metadata.awaits_dependents());
         let mut awake = old.map(|old| self.unlink(&object.uid, &old)).unwrap_or_default();
         if !metadata.matters() {
             return awake;
@@ -127,6 +128,10 @@ impl Graph {
             dependents.insert(object.uid.clone());
         }
         awake.push(object.uid.clone());
+        if metadata.awaits_dependents() && !awaited {
+            // They are to go, blocking or not.
+            awake.extend(self.dependents.get(&object.uid).into_iter().flatten().cloned());
+        }
         let key = object.key.clone();
         self.nodes
             .insert(object.uid.clone(), Arc::new(Node { info, key, metadata }));

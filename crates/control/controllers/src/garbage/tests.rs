@@ -100,7 +100,7 @@ impl World {
             let owners: Vec<Owner> = self.things[&number]
                 .owners
                 .iter()
-                .map(|owner| self.owner(*owner))
+                .map(|(owner, _)| self.owner(*owner))
                 .collect();
             decide_living(metadata, &owners, stand)
         };
@@ -133,10 +133,10 @@ impl World {
         }
     }
 
-    fn owner(&self, (owner, blocks): (usize, bool)) -> Owner {
+    fn owner(&self, owner: usize) -> Owner {
         match self.things.get(&owner) {
             None => Owner::Absent,
-            Some(thing) if thing.foreground && blocks => Owner::Waiting,
+            Some(thing) if thing.foreground => Owner::Waiting,
             Some(_) => Owner::Solid,
         }
     }

@@ -1,9 +1,10 @@
 //! Evicts pods from nodes with taints of the effect `NoExecute` that they do not tolerate, or no longer.
 //!
-//! State: pods on such nodes, and since when each is on its way out. A pod is told why by a condition before it is
-//! deleted.
+//! State: pods on such nodes. What a toleration grants is counted from when the taint was added, so a restart in between
+//! grants nothing more; for taints that do not tell, from when the pod was first seen with it. A pod is told why by a
+//! condition before it is deleted.
 //!
-//! Source: `pkg/controller/tainteviction`.
+//! Source: `pkg/controller/tainteviction`. Deviation: upstream counts from when it saw the taint.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use cloudeck_client::Client;
 use cloudeck_controller::{EventRecorder, EventType, ObjectReference, Requeue, WorkQueue};
-use cloudeck_machinery::{ObjectKey, Status, Value, value};
+use cloudeck_machinery::{ObjectKey, Status, Time, Value, value};
 use cloudeck_task::Scope;
 use compact_str::CompactString;
 
@@ -35,7 +36,7 @@ struct Inner {
     nodes: View<Node>,
     pods: View<Pod>,
     queue: WorkQueue<ObjectKey>,
-    /// Since when pods, by uid, are to be evicted.
+    /// Since when pods, by uid, are known to be on their way out.
     started: Mutex<HashMap<CompactString, Now>>,
     clock: Clock,
 }
@@ -69,12 +70,16 @@ impl Evictions {
                 there.for_each(|pod| queue.add(pod.object.key.clone()));
             }
         });
-        let (queue, known) = (inner.queue.clone(), nodes.clone());
+        let (queue, known, started) = (inner.queue.clone(), nodes.clone(), Arc::clone(&inner));
         pods.on_change(move |update| {
+            if let Some(gone) = update.old
+                && update.new.is_none_or(|pod| pod.uid() != gone.uid())
+            {
+                started.with_started(|all| all.remove(gone.uid()));
+            }
             let node = |pod: &Arc<Pod>| known.get(&ObjectKey::new("", &pod.node));
             let is_tainted = |node: Arc<Node>| !node.evicting.is_empty();
-            let moved = update.old.map(|pod| &pod.node) != update.new.map(|pod| &pod.node);
-            if moved && update.new.and_then(node).is_some_and(is_tainted) {
+            if update.new.and_then(node).is_some_and(is_tainted) && has_moved(update.old, update.new) {
                 queue.add(update.key.clone());
             }
         });
@@ -93,24 +98,31 @@ impl Evictions {
 
 impl Inner {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, Status> {
-        let Some(pod) = self.pods.get(key).filter(|pod| !pod.deleting) else {
+        let Some(pod) = self.pods.get(key) else {
             return Ok(Requeue::OnChange);
         };
+        if pod.deleting {
+            self.with_started(|all| all.remove(&pod.object.uid));
+            return Ok(Requeue::OnChange);
+        }
         let node = self.nodes.get(&ObjectKey::new("", &pod.node));
         let taints = node.map(|node| node.evicting.clone()).unwrap_or_default();
         let tolerations = pod.object.tree().items_at(&["spec", "tolerations"]).to_vec();
         let now = (self.clock)();
-        match decide(&taints, &tolerations) {
+        let seen = self.with_started(|all| all.get(&pod.object.uid).copied());
+        let created = pod.created.map_or(Now(0), Now::at);
+        match decide(&taints, &tolerations, created, seen.unwrap_or(now)) {
             Verdict::Stay => {
                 if self.with_started(|all| all.remove(&pod.object.uid)).is_some() {
                     self.event(&pod, format!("Cancelling deletion of Pod {key}"));
                 }
                 Ok(Requeue::OnChange)
             }
-            Verdict::Leave(tolerated) => {
-                let start = self.with_started(|all| *all.entry(pod.object.uid.clone()).or_insert(now));
-                let end = start.0 + i64::try_from(tolerated.as_millis()).unwrap_or(i64::MAX);
-                if let Ok(left @ 1..) = u64::try_from(end - now.0) {
+            Verdict::Leave(at) => {
+                if let Some(at) = at
+                    && let Ok(left @ 1..) = u64::try_from(at.0 - now.0)
+                {
+                    self.with_started(|all| *all.entry(pod.object.uid.clone()).or_insert(now));
                     return Ok(Requeue::After(Duration::from_millis(left)));
                 }
                 self.evict(&pod, now).await?;
@@ -150,30 +162,43 @@ impl Inner {
     }
 }
 
+/// Whether the pod came to its node, or tolerates other things than before.
+fn has_moved(old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else {
+        return true;
+    };
+    let tolerations = |pod: &Pod| pod.object.tree().items_at(&["spec", "tolerations"]).to_vec();
+    old.node != new.node || tolerations(old) != tolerations(new)
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Stay,
-    /// Go after this time, counted from when the taint was first seen on the pod's node.
-    Leave(Duration),
+    /// Go at this time; at once without one.
+    Leave(Option<Now>),
 }
 
-/// The shortest toleration counts; tolerations without a time hold for ever.
-fn decide(taints: &[Value], tolerations: &[Value]) -> Verdict {
-    if taints.is_empty() {
-        return Verdict::Stay;
-    }
-    let mut shortest: Option<i64> = None;
+/// What is granted counts from when the taint was added (or `seen`, where it does not tell), or from the pod's creation
+/// if that was later. The first grant to end counts; tolerations without a time hold for ever.
+fn decide(taints: &[Value], tolerations: &[Value], created: Now, seen: Now) -> Verdict {
+    let mut end: Option<Now> = None;
     for taint in taints {
-        let Some(toleration) = tolerations.iter().find(|toleration| tolerates(toleration, taint)) else {
-            return Verdict::Leave(Duration::ZERO);
+        let granting: Vec<&Value> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
+        let Some(first) = granting.first() else {
+            return Verdict::Leave(None);
         };
-        if let Some(seconds) = toleration.int_at(&["tolerationSeconds"]) {
-            shortest = Some(shortest.map_or(seconds, |other| other.min(seconds)));
+        let Some(seconds) = first.int_at(&["tolerationSeconds"]) else {
+            continue;
+        };
+        if seconds <= 0 {
+            return Verdict::Leave(None);
         }
+        let added = taint.str_at(&["timeAdded"]).and_then(|at| Time::parse(at).ok());
+        let start = added.map_or(seen, Now::at).max(created);
+        let at = Now(start.0.saturating_add(seconds.saturating_mul(1000)));
+        end = Some(end.map_or(at, |other| other.min(at)));
     }
-    shortest.map_or(Verdict::Stay, |seconds| {
-        Verdict::Leave(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-    })
+    end.map_or(Verdict::Stay, |end| Verdict::Leave(Some(end)))
 }
 
 fn tolerates(toleration: &Value, taint: &Value) -> bool {
@@ -198,33 +223,43 @@ mod tests {
 
     use super::*;
 
+    /// The pod is created at 10 s, and its eviction seen at 100 s.
     #[track_caller]
-    fn check(tolerations: &str, wanted: &Verdict) {
-        let taints = [value!({"key": "k", "value": "v", "effect": "NoExecute"})];
+    fn check(added: &str, tolerations: &str, wanted: &Verdict) {
+        let mut taint = value!({"key": "k", "value": "v", "effect": "NoExecute"});
+        if !added.is_empty() {
+            taint.set_at(&["timeAdded"], added);
+        }
         let tolerations = json::parse(tolerations.as_bytes()).unwrap();
-        assert_eq!(decide(&taints, tolerations.as_array().unwrap()), *wanted);
+        let tolerations = tolerations.as_array().unwrap();
+        assert_eq!(decide(&[taint], tolerations, Now(10_000), Now(100_000)), *wanted);
     }
 
     #[test]
     fn untolerated_taints_evict_at_once_and_tolerated_ones_never() {
-        check("[]", &Verdict::Leave(Duration::ZERO));
-        check(
-            r#"[{"key":"k","operator":"Equal","value":"other"}]"#,
-            &Verdict::Leave(Duration::ZERO),
-        );
-        check(
-            r#"[{"key":"k","effect":"NoSchedule","operator":"Exists"}]"#,
-            &Verdict::Leave(Duration::ZERO),
-        );
-        check(r#"[{"key":"k","value":"v"}]"#, &Verdict::Stay);
-        check(r#"[{"operator":"Exists"}]"#, &Verdict::Stay);
-        assert_eq!(decide(&[], &[]), Verdict::Stay);
+        check("", "[]", &Verdict::Leave(None));
+        let other = r#"[{"key":"k","operator":"Equal","value":"other"}]"#;
+        check("", other, &Verdict::Leave(None));
+        let soft = r#"[{"key":"k","effect":"NoSchedule","operator":"Exists"}]"#;
+        check("", soft, &Verdict::Leave(None));
+        check("", r#"[{"key":"k","value":"v"}]"#, &Verdict::Stay);
+        check("", r#"[{"operator":"Exists"}]"#, &Verdict::Stay);
+        assert_eq!(decide(&[], &[], Now(0), Now(0)), Verdict::Stay);
     }
+
+    const FOR_A_MINUTE: &str =
+        r#"[{"key":"k","operator":"Exists","effect":"NoExecute","tolerationSeconds":60}]"#;
 
     #[test]
     fn a_toleration_with_a_time_evicts_after_it() {
-        let toleration = r#"[{"key":"k","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}]"#;
-        check(toleration, &Verdict::Leave(Duration::from_mins(5)));
-        check(&toleration.replace("300", "-1"), &Verdict::Leave(Duration::ZERO));
+        check("", FOR_A_MINUTE, &Verdict::Leave(Some(Now(160_000))));
+        check("", &FOR_A_MINUTE.replace("60", "-1"), &Verdict::Leave(None));
+    }
+
+    #[test]
+    fn the_time_runs_from_when_the_taint_was_added_or_the_pod_came() {
+        let leave = |at| Verdict::Leave(Some(Now(at)));
+        check("1970-01-01T00:00:50Z", FOR_A_MINUTE, &leave(110_000));
+        check("1970-01-01T00:00:01Z", FOR_A_MINUTE, &leave(70_000));
     }
 }

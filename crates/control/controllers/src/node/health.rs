@@ -14,10 +14,13 @@ pub(super) struct Health {
     heartbeat: Option<String>,
     renewed: Option<String>,
     ready: bool,
+    /// The pods of the node are to be told that it is not ready, and have not been.
+    pub(super) owes_word: bool,
 }
 
 impl Health {
-    /// Takes in what holds now; also answers whether the node was ready and no longer is.
+    /// Takes in what holds now; also answers whether the node was seen to be ready and no longer is. A node that is found
+    /// silent when the controller starts owes its pods the word, too: nobody knows whether they were told.
     pub(super) fn observe(seen: Option<Self>, node: &Value, renewed: Option<&str>, now: Now) -> (Self, bool) {
         let ready = condition(node, "Ready");
         let heartbeat = ready.and_then(|ready| ready.str_at(&["lastHeartbeatTime"]));
@@ -27,13 +30,16 @@ impl Health {
             .as_ref()
             .filter(|seen| is_silent(seen))
             .map_or(now, |seen| seen.heard);
+        let is_unknown = ready.and_then(|ready| ready.str_at(&["status"])) == Some("Unknown");
         let ready = is_ready(node);
-        let lost_ready = seen.is_some_and(|seen| seen.ready && !ready);
+        let lost_ready = seen.as_ref().is_some_and(|seen| seen.ready && !ready);
+        let owed = seen.as_ref().map_or(is_unknown, |seen| seen.owes_word);
         let health = Self {
             heard,
             heartbeat: heartbeat.map(str::to_owned),
             renewed: renewed.map(str::to_owned),
             ready,
+            owes_word: !ready && (owed || lost_ready),
         };
         (health, lost_ready)
     }
@@ -139,6 +145,37 @@ mod tests {
         let (unready, lost) = Health::observe(Some(ready), &node("Unknown", "a"), None, Now(1));
         assert!(lost);
         assert!(!Health::observe(Some(unready), &node("Unknown", "a"), None, Now(2)).1);
+    }
+
+    #[test]
+    fn the_word_is_owed_until_it_is_given_or_the_node_is_back() {
+        let (found_ready, _) = Health::observe(None, &node("True", "a"), None, Now(0));
+        assert!(!found_ready.owes_word);
+        let (lost, _) = Health::observe(Some(found_ready), &node("False", "a"), None, Now(1));
+        let (later, _) = Health::observe(Some(lost.clone()), &node("Unknown", "a"), None, Now(2));
+        assert!(lost.owes_word && later.owes_word);
+        let mut given = later.clone();
+        given.owes_word = false;
+        assert!(
+            !Health::observe(Some(given), &node("Unknown", "a"), None, Now(3))
+                .0
+                .owes_word
+        );
+        assert!(
+            !Health::observe(Some(later), &node("True", "b"), None, Now(3))
+                .0
+                .owes_word
+        );
+        assert!(
+            Health::observe(None, &node("Unknown", "a"), None, Now(0))
+                .0
+                .owes_word
+        );
+        assert!(
+            !Health::observe(None, &node("False", "a"), None, Now(0))
+                .0
+                .owes_word
+        );
     }
 
     #[test]

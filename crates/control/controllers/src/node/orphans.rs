@@ -1,8 +1,9 @@
-//! Removes pods that no agent will ever end: those of nodes that are gone, and ones that were deleted unscheduled.
+//! Removes pods that no agent will ever end: those of nodes that are gone, ones that were deleted unscheduled, and ones that
+//! were deleted on a node that is out of service.
 //!
 //! A missing node has some time, usually 40 seconds, to appear, and is looked up afresh before its pods go.
 //!
-//! Source: `pkg/controller/podgc`. Deviation: finished pods are kept however many there are (upstream keeps 12,500).
+//! Source: `pkg/controller/podgc`; its other half is [`crate::finished`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,8 @@ impl OrphanedPods {
         });
         let (queue, known) = (inner.queue.clone(), pods.clone());
         nodes.on_change(move |update| {
-            if update.new.is_none() {
+            let is_out = |node: Option<&Arc<Node>>| node.is_some_and(|node| node.out_of_service);
+            if update.new.is_none() || (is_out(update.new) && !is_out(update.old)) {
                 let pods = known.list();
                 let there = pods.iter().filter(|pod| pod.node == update.key.name);
                 there.for_each(|pod| queue.add(pod.object.key.clone()));
@@ -68,7 +70,10 @@ impl OrphanedPods {
         pods.on_change(move |update| {
             let is_lost = |pod: &Arc<Pod>| match pod.node.as_str() {
                 "" => pod.deleting,
-                node => known.get(&ObjectKey::new("", node)).is_none(),
+                node => match known.get(&ObjectKey::new("", node)) {
+                    None => true,
+                    Some(node) => node.out_of_service && pod.deleting,
+                },
             };
             if update.new.is_some_and(is_lost) {
                 queue.add(update.key.clone());
@@ -99,8 +104,11 @@ impl Inner {
             return Ok(Requeue::OnChange);
         }
         let node = ObjectKey::new("", &pod.node);
-        if self.nodes.get(&node).is_some() {
+        if let Some(node) = self.nodes.get(&node) {
             self.with_missing(|all| all.remove(&pod.node));
+            if node.out_of_service && pod.deleting {
+                self.remove(&pod, false).await?;
+            }
             return Ok(Requeue::OnChange);
         }
         let now = (self.clock)();

@@ -1,6 +1,6 @@
 use cloudeck_machinery::{Value, value};
 
-use crate::bench::{Bench, config_maps, deployments, is_deleting, pods, replica_sets};
+use crate::bench::{Bench, config_maps, deployments, events, is_deleting, pods, replica_sets};
 
 const DEPLOYMENT: &str = r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":2,
     "selector":{"matchLabels":{"app":"web"}},
@@ -117,6 +117,37 @@ async fn an_object_of_an_owner_that_never_was_goes_and_one_of_a_living_owner_sta
         .until(&config_maps(), "the end of the kept one", |all| {
             named(all, "kept").is_none()
         })
+        .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_in_another_namespace_is_none_and_that_is_told() {
+    let bench = Bench::start().await;
+    let owner = bench
+        .create(
+            &config_maps(),
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"owner","namespace":"kube-system"}}"#,
+        )
+        .await;
+    bench
+        .create(&config_maps(), &map("lost", "owner", &owner.uid))
+        .await;
+    bench
+        .until(&config_maps(), "the end of the lost one", |all| {
+            named(all, "lost").is_none()
+        })
+        .await;
+    let message = format!(
+        "ownerRef [v1/ConfigMap, namespace: default, name: owner, uid: {}] does not exist in namespace \"default\"",
+        owner.uid
+    );
+    let told = |event: &Value| {
+        event.str_at(&["reason"]) == Some("OwnerRefInvalidNamespace")
+            && event.str_at(&["message"]) == Some(&message)
+    };
+    bench
+        .until(&events(), "the event", |all| all.iter().any(told))
         .await;
     bench.stop().await;
 }

@@ -226,3 +226,88 @@ async fn events_end_after_their_life_time() {
         .await;
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn of_many_finished_pods_the_oldest_go() {
+    let timings = Timings {
+        finished_pods: 2,
+        ..Timings::default()
+    };
+    let bench = Bench::start_with(&timings).await;
+    bench.create(&nodes(), &node("a")).await;
+    for (name, phase) in [
+        ("d-runs", "Running"),
+        ("c-first", "Succeeded"),
+        ("b-second", "Failed"),
+    ] {
+        bench.create(&pods(), &pod(name, "a")).await;
+        let status = format!(r#"{{"status":{{"phase":"{phase}"}}}}"#);
+        bench.patch(&pods(), name, "status", &status).await;
+    }
+    bench.create(&pods(), &pod("a-evicted", "a")).await;
+    bench
+        .patch(
+            &pods(),
+            "a-evicted",
+            "status",
+            r#"{"status":{"phase":"Failed","reason":"Evicted"}}"#,
+        )
+        .await;
+    let names = |all: &[Value]| -> Vec<String> {
+        let names = all.iter().filter_map(|pod| pod.str_at(&["metadata", "name"]));
+        names.map(str::to_owned).collect()
+    };
+    let left = |all: &[Value]| names(all) == ["b-second", "c-first", "d-runs"];
+    bench.until(&pods(), "the end of the evicted pod", left).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn pods_end_on_a_node_that_is_out_of_service() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    for name in ["ending", "kept"] {
+        bench.create(&pods(), &pod(name, "a")).await;
+    }
+    bench.delete(&pods(), "ending", &Value::Null).await;
+    let waits = |pod: &Value| is_deleting(pod);
+    bench.until_one(&pods(), "ending", "its waiting", waits).await;
+    let taint = json::parse(
+        br#"{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","effect":"NoSchedule"}]}}"#,
+    );
+    bench
+        .admin
+        .merge_patch(&nodes(), "", "a", "", &taint.unwrap())
+        .await
+        .unwrap();
+    let kept = |all: &[Value]| all.len() == 1 && all[0].str_at(&["metadata", "name"]) == Some("kept");
+    bench.until(&pods(), "the end of the other", kept).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_is_evicted_when_what_it_tolerates_is_over() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    say_ready(&bench, "a", "True").await;
+    for (name, seconds) in [("short", 1), ("long", 3600)] {
+        let mut tree = json::parse(pod(name, "a").as_bytes()).unwrap();
+        let toleration = value!({"key": "mine", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": (seconds)});
+        tree.set_at(&["spec", "tolerations"], vec![toleration]);
+        bench.create(&pods(), &tree.to_string()).await;
+    }
+    // Added long ago: what is granted to the pods runs from their creation.
+    let taint = json::parse(
+        br#"{"spec":{"taints":[{"key":"mine","effect":"NoExecute","timeAdded":"2020-01-01T00:00:00Z"}]}}"#,
+    );
+    bench
+        .admin
+        .merge_patch(&nodes(), "", "a", "", &taint.unwrap())
+        .await
+        .unwrap();
+    bench
+        .until_one(&pods(), "short", "its eviction", is_deleting)
+        .await;
+    assert!(!is_deleting(&bench.get(&pods(), "long").await.unwrap()));
+    bench.stop().await;
+}
