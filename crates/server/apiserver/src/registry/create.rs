@@ -51,12 +51,13 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     if kind.info.has_status && !kind.is("", "nodes") {
         tree.remove_at(&["status"]);
     }
-    (kind.strategy.prepare_create)(&mut tree);
-    certificates::requested(call, &mut tree)?;
     normalise(&kind, &mut tree)?;
     if !applied {
         ownership::track(call, None, &mut tree);
     }
+    // What the server itself sets from here on belongs to nobody.
+    (kind.strategy.prepare_create)(&mut tree);
+    certificates::requested(call, &mut tree)?;
     admit::mutate(call, Operation::Create, &mut tree, None).await?;
     meta::dedup_owners(call, &mut tree);
     let name = tree.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use cloudeck_admission::Operation;
 use cloudeck_client::{Response, Verb};
 use cloudeck_machinery::{Object, ObjectKey, Status, Value};
+use cloudeck_patch::apply::keep_times_of_no_change;
 
 use super::commit::{self, Expect, Refusal};
 use super::{
-    Call, admit, certificates, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota, subobject,
+    Call, admit, certificates, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota,
+    subobject,
 };
 use crate::alloc;
 use crate::conversion::Conversion;
@@ -104,11 +106,11 @@ async fn attempt(
     };
     check_versions(call, &new, current)?;
     prepare(call, &kind, &mut new, &old, change.is_apply())?;
-    if new == old {
+    if changes_nothing(&mut new, &old) {
         return Ok(Arc::clone(current));
     }
     let base = check(call, &kind, &mut new, &old).await?;
-    if new == old {
+    if changes_nothing(&mut new, &old) {
         return Ok(Arc::clone(current));
     }
     if call.is_dry_run() {
@@ -120,6 +122,14 @@ async fn attempt(
     }
     let expect = Expect::At(current.revision);
     quota::put(call, &kind, &current.key, &mut new, Some(&old), expect, base).await
+}
+
+/// Whether the two are the same, the times in managedFields aside. (Defaults and plug-ins may have undone a change.)
+fn changes_nothing(new: &mut Value, old: &Value) -> bool {
+    if new != old {
+        keep_times_of_no_change(old, new);
+    }
+    new == old
 }
 
 /// The last finalizer is gone: the object goes, too.
@@ -182,10 +192,6 @@ fn prepare(
     if !applied {
         ownership::track(call, Some(old), new);
     }
-    let main = matches!(call.request.subresource.as_str(), "" | "scale");
-    if main && facts::has_generation(kind) {
-        meta::raise_generation(new, old);
-    }
     Ok(())
 }
 
@@ -205,6 +211,10 @@ async fn check(
     };
     if alloc::chooses(kind) || kind.is("", "pods") && !status_only {
         create::normalise(kind, new)?;
+    }
+    let main = matches!(call.request.subresource.as_str(), "" | "scale");
+    if main && facts::has_generation(kind) {
+        meta::raise_generation(new, old);
     }
     let mut causes = metadata_rules::check_update(kind, new, old);
     causes.extend(certificates::check_update(call, new, old));

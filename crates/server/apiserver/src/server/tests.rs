@@ -15,6 +15,7 @@ use super::Server;
 use crate::config::Config;
 
 mod certificates;
+mod ownership;
 mod quotas;
 mod refusals;
 
