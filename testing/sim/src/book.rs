@@ -185,6 +185,7 @@ impl Inner {
     fn record(&mut self, revision: u64, key: Arc<str>, value: Option<Bytes>, trace: &Trace) {
         let content = value.as_deref().map_or(0, digest);
         trace.line(format!("commit {revision} {key} {content:016x}"));
+        trace.show(&key, value.as_deref());
         let prev = match &value {
             Some(value) => self.current.insert(Arc::clone(&key), (revision, value.clone())),
             None => self.current.remove(&key),
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_past_can_be_asked_for() {
-        let book = Book::new(&Trace::new(false));
+        let book = Book::new(&Trace::new(false, None));
         let key: Arc<str> = "core/configmaps/a/x".into();
         book.record(2, vec![(Arc::clone(&key), Some(Bytes::from_static(b"{}")))]);
         book.record(3, vec![(Arc::clone(&key), None)]);
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_revision_that_goes_back_is_a_violation() {
-        let trace = Trace::new(false);
+        let trace = Trace::new(false, None);
         let book = Book::new(&trace);
         book.record(5, Vec::new());
         book.record(5, Vec::new());

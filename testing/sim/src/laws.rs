@@ -16,7 +16,7 @@ use rollouts::Rollouts;
 
 pub(crate) type Current = BTreeMap<Arc<str>, (u64, Bytes)>;
 
-/// How old a Deployment's specification may be for a decision that is based on it: caches lag behind by no more.
+/// How old what a decision is based on may be when the network misbehaves: caches lag behind by no more.
 const STALE: Duration = Duration::from_mins(1);
 /// Nothing in a cluster of this size is written so often within a minute, except by somebody who runs in circles.
 const CHURN: usize = 100;
@@ -27,6 +27,8 @@ pub(crate) struct Laws {
     placed: HashMap<String, HashMap<Arc<str>, i64>>,
     /// By uid: when there could be how many pods at most.
     ceilings: HashMap<String, Vec<(Duration, i64)>>,
+    /// By key: how many pods each set wanted from when on.
+    sizes: HashMap<Arc<str>, Vec<(Duration, i64)>>,
     /// While nothing but Deployments themselves takes pods away.
     rollouts: Option<Rollouts>,
     /// Until then a node may be promised too much.
@@ -41,6 +43,7 @@ impl Laws {
             trace: trace.clone(),
             placed: HashMap::new(),
             ceilings: HashMap::new(),
+            sizes: HashMap::new(),
             changes: HashMap::new(),
             rollouts: None,
             binding_in_doubt: Duration::ZERO,
@@ -156,33 +159,49 @@ impl Laws {
         ceilings.push((host::elapsed(), ceiling(new)));
     }
 
-    /// Controllers may only add pods as long as the sum of a Deployment's sets stays below replicas and surge.
-    fn replica_set(&self, entry: &Entry, old: Option<&Value>, new: Option<&Value>, current: &Current) {
+    /// Controllers may only add pods as long as the sum of a Deployment's sets stays below replicas and surge, as far as
+    /// their caches can know both.
+    fn replica_set(&mut self, entry: &Entry, old: Option<&Value>, new: Option<&Value>, current: &Current) {
         let size = |tree: Option<&Value>| {
             tree.and_then(|tree| tree.int_at(&["spec", "replicas"]))
                 .unwrap_or(0)
         };
+        let sizes = self.sizes.entry(Arc::clone(&entry.key)).or_default();
+        sizes.push((host::elapsed(), size(new)));
         let Some(owner) = new.and_then(controller_uid) else {
             return;
         };
-        if size(new) <= size(old) {
-            return;
-        }
-        let sets = current.range(Arc::from("apps/replicasets/")..);
-        let sets = sets.take_while(|(key, _)| key.starts_with("apps/replicasets/"));
-        let trees = sets.filter_map(|(_, (_, bytes))| json::parse(bytes).ok());
-        let of_owner = trees.filter(|tree| controller_uid(tree) == Some(owner));
-        let sum: i64 = of_owner.map(|tree| size(Some(&tree))).sum();
-        let Some(ceilings) = self.ceilings.get(owner) else {
+        let Some(ceilings) = self.ceilings.get(owner).filter(|_| size(new) > size(old)) else {
             return;
         };
-        // The one that held until then counts, too.
-        let since = host::elapsed().saturating_sub(STALE);
-        let recent = ceilings.partition_point(|(at, _)| *at < since).saturating_sub(1);
-        let most = ceilings[recent..].iter().map(|(_, most)| *most).max();
+        let since = host::elapsed().saturating_sub(self.staleness());
+        let most = lately(ceilings, since).iter().map(|(_, most)| *most).max();
+        let sets = current.range(Arc::from("apps/replicasets/")..);
+        let sets = sets.take_while(|(key, _)| key.starts_with("apps/replicasets/"));
+        let others = sets.filter(|(key, _)| **key != entry.key);
+        let of_owner = others.filter(|(_, (_, bytes))| {
+            json::parse(bytes).is_ok_and(|tree| controller_uid(&tree) == Some(owner))
+        });
+        let least = |key: &Arc<str>| {
+            let sizes = self.sizes.get(key).map_or(&[][..], |sizes| lately(sizes, since));
+            // One that came lately may not have been seen at all.
+            let unseen = sizes.first().is_none_or(|(at, _)| *at > since);
+            let least = sizes.iter().map(|(_, size)| *size).min().unwrap_or(0);
+            if unseen { 0 } else { least }
+        };
+        let sum: i64 = size(new) + of_owner.map(|(key, _)| least(key)).sum::<i64>();
         if most.is_some_and(|most| sum > most) {
             let text = format!("makes its Deployment want {sum} pods where {most:?} are allowed");
             self.broken(entry, &text);
+        }
+    }
+
+    /// How old what a controller knows may be.
+    fn staleness(&self) -> Duration {
+        if self.rollouts.is_some() {
+            Duration::from_secs(1)
+        } else {
+            STALE
         }
     }
 
@@ -191,6 +210,11 @@ impl Laws {
         self.trace
             .violation(format!("{key} at revision {revision} {what}"));
     }
+}
+
+/// What held at that time and since.
+fn lately(values: &[(Duration, i64)], since: Duration) -> &[(Duration, i64)] {
+    &values[values.partition_point(|(at, _)| *at <= since).saturating_sub(1)..]
 }
 
 /// Whether the key holds an object, and not what the server keeps for itself.

@@ -19,6 +19,7 @@ mod laws;
 mod many;
 mod network;
 mod node;
+mod reader;
 mod scenario;
 mod storage;
 mod trace;
@@ -44,6 +45,9 @@ struct Arguments {
     /// Print every step to standard error.
     #[arg(long)]
     trace: bool,
+    /// Print every value of the keys that begin so: `apps/deployments/default/web`.
+    #[arg(long)]
+    show: Option<String>,
     /// Print the components' logs to standard error, from this level on.
     #[arg(long)]
     log: Option<tracing::Level>,
@@ -58,7 +62,7 @@ fn main() -> Result<ExitCode> {
     if let Some(count) = arguments.count {
         return many::run(arguments.seed, count);
     }
-    let trace = Trace::new(arguments.trace);
+    let trace = Trace::new(arguments.trace, arguments.show);
     watch_for_panics(&trace);
     host::take_over(arguments.seed);
     let started = std::sync::OnceLock::new();

@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::host;
 use crate::node::Machine;
+use crate::reader::Reader;
 use crate::trace::Trace;
 use crate::user::User;
 
@@ -46,9 +47,10 @@ async fn play(seed: u64, trace: &Trace) -> Result<()> {
     if mood == Mood::Calm {
         cluster.book.expect_no_disturbance();
     }
+    let mut reader = Reader::new(cluster.admin("reader"), seed, &cluster.book, trace);
     user.furnish().await?;
-    let (acted, raged) = tokio::join!(user.act(time), chaos::rage(&mut cluster, mood, &mut dice, time));
-    let () = acted;
+    let rage = chaos::rage(&mut cluster, mood, &mut dice, time);
+    let ((), (), raged) = tokio::join!(user.act(time), reader.read(time), rage);
     raged?;
     chaos::heal(&mut cluster);
     tokio::time::sleep(Duration::from_mins(1)).await;

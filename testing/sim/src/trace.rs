@@ -12,6 +12,8 @@ struct Inner {
     hash: u64,
     lines: u64,
     print: bool,
+    /// Keys that begin so are printed with their values.
+    show: Option<String>,
     violations: Vec<String>,
 }
 
@@ -19,11 +21,13 @@ struct Inner {
 const MOST_VIOLATIONS: usize = 20;
 
 impl Trace {
-    pub(crate) fn new(print: bool) -> Self {
+    /// Prints each line if asked to, and the values of keys that begin with `show`.
+    pub(crate) fn new(print: bool, show: Option<String>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             hash: 0xCBF2_9CE4_8422_2325,
             lines: 0,
             print,
+            show,
             violations: Vec::new(),
         })))
     }
@@ -39,6 +43,16 @@ impl Trace {
         inner.lines += 1;
         for byte in line.bytes().chain([b'\n']) {
             inner.hash = (inner.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+
+    /// Prints a value, if it is to be seen.
+    pub(crate) fn show(&self, key: &str, value: Option<&[u8]>) {
+        if let Some(show) = &self.lock().show
+            && key.starts_with(show.as_str())
+        {
+            let text = value.map_or("gone".into(), String::from_utf8_lossy);
+            eprintln!("          {key} {text}");
         }
     }
 

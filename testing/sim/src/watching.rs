@@ -65,6 +65,8 @@ enum Filter {
     All,
     Namespace(String),
     Node(String),
+    /// A label's key and value.
+    Label(String, String),
 }
 
 /// Follows one watch in the book.
@@ -264,7 +266,9 @@ impl Filter {
     fn of(request: &Request) -> Option<Self> {
         let params = &request.params;
         if !params.label_selector.is_empty() {
-            return None;
+            let (key, value) = params.label_selector.split_once('=')?;
+            let alone = params.field_selector.is_empty() && request.namespace.is_empty();
+            return alone.then(|| Self::Label(key.to_owned(), value.to_owned()));
         }
         let by_field = params.field_selector.strip_prefix("spec.nodeName=");
         match (by_field, request.namespace.as_str()) {
@@ -281,6 +285,8 @@ impl Filter {
         match self {
             Self::All => true,
             Self::Namespace(namespace) => key.split('/').nth(2) == Some(namespace),
+            Self::Label(label, wanted) => json::parse(value)
+                .is_ok_and(|tree| tree.str_at(&["metadata", "labels", label]) == Some(wanted)),
             Self::Node(node) => {
                 json::parse(value).is_ok_and(|tree| tree.str_at(&["spec", "nodeName"]) == Some(node))
             }
