@@ -8,6 +8,7 @@ mod boot;
 mod foreign;
 mod kubectl;
 mod manifests;
+mod pods;
 mod purge;
 mod recovery;
 mod refusals;
