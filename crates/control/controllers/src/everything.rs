@@ -94,6 +94,11 @@ impl Everything {
         all.find(|(info, _)| info.group == group && info.kind == kind)
     }
 
+    /// The informers of all kinds.
+    pub(crate) fn informers(&self) -> impl Iterator<Item = &(&'static ResourceInfo, Informer)> {
+        self.inner.informers.iter()
+    }
+
     /// Adds a handler; all are added before [`Everything::follow`].
     pub(crate) fn on_change(&self, handler: impl Fn(&'static ResourceInfo, &Change) + Send + Sync + 'static) {
         self.handlers().push(Box::new(handler));

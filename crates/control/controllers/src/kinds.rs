@@ -20,6 +20,7 @@ resources! {
     events => "" "v1" "events",
     namespaces => "" "v1" "namespaces",
     config_maps => "" "v1" "configmaps",
+    resource_quotas => "" "v1" "resourcequotas",
     service_accounts => "" "v1" "serviceaccounts",
     replica_sets => "apps" "v1" "replicasets",
     deployments => "apps" "v1" "deployments",

@@ -5,7 +5,7 @@
 //!
 //! Absences: no clock or randomness in a decision, no polling, no list outside the informers (but of a namespace that
 //! ends), no decoded object that is written back (writes are value trees, patches and deletions). Knows neither the
-//! server's insides nor the store. Not here: Jobs, DaemonSets, StatefulSets, volumes, quotas, disruption budgets,
+//! server's insides nor the store. Not here: Jobs, DaemonSets, StatefulSets, volumes, disruption budgets,
 //! certificates, rates of eviction by zone.
 //!
 //! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
@@ -24,6 +24,7 @@ mod namespace;
 mod node;
 mod pending;
 mod pod;
+mod quota;
 mod replicaset;
 mod root_ca;
 mod service_account;
@@ -53,6 +54,7 @@ use node::eviction::Evictions;
 use node::facts::Node;
 use node::orphans::OrphanedPods;
 use pod::Pod;
+use quota::Quotas;
 use replicaset::ReplicaSets;
 use replicaset::facts::ReplicaSet;
 use root_ca::RootCa;
@@ -181,6 +183,7 @@ controllers![
     RootCa,
     ClusterRoles,
     GarbageCollector,
+    Quotas,
     Namespaces,
     Nodes,
     Evictions,
@@ -300,6 +303,12 @@ fn content(config: &ControllersConfig, parts: &Parts<'_>) -> Vec<Box<dyn Control
             scope,
             everything,
         )),
+        Box::new(Quotas::new(
+            client("resourcequota-controller"),
+            &views.resource_quotas,
+            everything,
+            (*clock).clone(),
+        )),
         Box::new(Namespaces::new(
             namespace_client,
             namespaces,
@@ -390,6 +399,7 @@ views! {
     leases: Whole,
     events: Whole,
     namespaces: Whole,
+    resource_quotas: Whole,
     service_accounts: Whole,
     config_maps: Whole,
     cluster_roles: ClusterRole,

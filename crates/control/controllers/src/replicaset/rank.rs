@@ -31,10 +31,11 @@ pub(crate) fn to_delete(
     pods
 }
 
-/// Less means: to be deleted first.
+/// Less means: to be deleted first. A total order, which upstream's is not (there a uid decides between ages of one
+/// magnitude, but restarts between equal ones): sorting by that could end in a panic.
 fn compare(a: &Pod, b: &Pod, neighbours_of_a: usize, neighbours_of_b: usize, now: Now) -> Ordering {
     let ready_times = || match (a.ready, b.ready) {
-        (true, true) => younger_first(a.ready_since, b.ready_since, (a, b), now),
+        (true, true) => younger_first(a.ready_since, b.ready_since, now),
         _ => Ordering::Equal,
     };
     (!a.node.is_empty())
@@ -45,19 +46,15 @@ fn compare(a: &Pod, b: &Pod, neighbours_of_a: usize, neighbours_of_b: usize, now
         .then(neighbours_of_b.cmp(&neighbours_of_a))
         .then_with(ready_times)
         .then(Reverse(a.restarts).cmp(&Reverse(b.restarts)))
-        .then_with(|| younger_first(a.created, b.created, (a, b), now))
+        .then_with(|| younger_first(a.created, b.created, now))
+        .then_with(|| a.uid().cmp(b.uid()))
 }
 
 /// Ages are compared by their binary logarithm, so that of pods of about one age a random one goes: uids are random.
-fn younger_first(a: Option<Time>, b: Option<Time>, (pod_a, pod_b): (&Pod, &Pod), now: Now) -> Ordering {
-    match (a, b) {
-        (Some(a), Some(b)) if a == b => Ordering::Equal,
-        (Some(a), Some(b)) => magnitude(a, now)
-            .cmp(&magnitude(b, now))
-            .then_with(|| pod_a.uid().cmp(pod_b.uid())),
-        // No time at all counts as youngest.
-        (a, b) => a.is_some().cmp(&b.is_some()),
-    }
+fn younger_first(a: Option<Time>, b: Option<Time>, now: Now) -> Ordering {
+    // No time at all counts as youngest.
+    let rank = |time: Option<Time>| time.map(|time| magnitude(time, now));
+    rank(a).cmp(&rank(b))
 }
 
 fn magnitude(start: Time, now: Now) -> i64 {
@@ -138,6 +135,25 @@ mod tests {
             r#""containerStatuses":[{"name":"c","restartCount":3}],"phase""#,
         );
         check(&restarted, READY);
+    }
+
+    #[test]
+    fn the_order_does_not_run_in_a_circle() {
+        let ready = |uid: &str, since: &str, created: &str| {
+            let text = READY.replace("1970-01-02T00:00:00Z", since);
+            let meta = format!(r#"{{"metadata":{{"uid":"{uid}","creationTimestamp":"{created}"}},"spec""#);
+            pod(uid, &text.replacen(r#"{"spec""#, &meta, 1))
+        };
+        let old = "1970-01-02T00:00:00Z";
+        let all = [
+            ready("1", "1970-01-12T00:00:10Z", old),
+            ready("2", "1970-01-12T00:00:11Z", old),
+            ready("3", "1970-01-12T00:00:10Z", "1970-01-12T00:00:00Z"),
+        ];
+        let less = |a: usize, b: usize| compare(&all[a], &all[b], 1, 1, NOW) == Ordering::Less;
+        for (a, b, c) in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)] {
+            assert!(!(less(a, b) && less(b, c)) || less(a, c), "{a} {b} {c}");
+        }
     }
 
     #[test]
