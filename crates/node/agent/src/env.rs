@@ -8,7 +8,6 @@ pub(crate) use services::service_variables;
 
 use std::collections::BTreeMap;
 
-use cloudeck_machinery::names;
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, Service};
 
 use crate::node::Node;
@@ -122,12 +121,9 @@ async fn add_source(
             .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
             .collect();
     }
+    // Every key of these objects may be a name.
     for (key, value) in data {
-        let name = format!("{prefix}{key}");
-        // Names that no environment can hold are left out, as upstream does.
-        if names::env_var_name(&name).is_empty() {
-            result.set(&name, value);
-        }
+        result.set(&format!("{prefix}{key}"), value);
     }
     Ok(())
 }

@@ -57,6 +57,7 @@ impl Node {
             pod_ip,
             allocatable_cpu_milli: self.capacity.cpus.saturating_mul(1000),
             allocatable_memory_bytes: self.capacity.memory_bytes,
+            allocatable_storage_bytes: self.capacity.disk_bytes,
         }
     }
 }

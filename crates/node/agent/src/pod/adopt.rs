@@ -145,9 +145,11 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
 fn ended(pod: &Pod, status: &ContainerStatus, now: Millis) -> Ended {
     // An end that nobody saw stays at the time that was reported for it once.
     let at = reported_end(pod, &status.id).unwrap_or(now);
+    // The shim knew when it began, and may be gone.
+    let began = (status.started_at_ns != 0).then_some(status.started_at_ns / 1_000_000);
     Ended::from_exit(
         status.id.clone(),
-        status.started_at_ns / 1_000_000,
+        began.or_else(|| reported_start(pod, &status.id)).unwrap_or(0),
         status.exit,
         String::new(),
         at,
@@ -160,6 +162,18 @@ fn reported_end(pod: &Pod, id: &ContainerId) -> Option<Millis> {
     let mut ends = states.flatten().filter_map(|state| state.terminated.as_ref());
     let end = ends.find(|end| end.container_id.as_deref() == Some(full.as_str()))?;
     Some(end.finished_at.as_ref()?.0.as_millisecond())
+}
+
+fn reported_start(pod: &Pod, id: &ContainerId) -> Option<Millis> {
+    let full = format!("{CONTAINER_ID_SCHEME}{id}");
+    let ends = statuses(pod).flat_map(|c| [c.state.as_ref(), c.last_state.as_ref()]);
+    let mut ends = ends.flatten().filter_map(|state| state.terminated.as_ref());
+    let ended = ends.find(|end| end.container_id.as_deref() == Some(full.as_str()));
+    let running = statuses(pod)
+        .filter(|c| c.container_id.as_deref() == Some(full.as_str()))
+        .find_map(|c| c.state.as_ref()?.running.as_ref()?.started_at.as_ref());
+    let at = running.or_else(|| ended?.started_at.as_ref())?;
+    Some(at.0.as_millisecond())
 }
 
 /// `(started, ready)` as the API has them.
@@ -182,6 +196,21 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ReportedStatus> {
 mod tests {
     use super::*;
     use crate::pod::report::tests::id;
+
+    #[test]
+    fn a_start_that_the_shim_took_along_is_the_one_that_was_reported() {
+        let status = serde_json::json!({"status": {"containerStatuses": [{
+            "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 1, "started": true,
+            "containerID": format!("cloudeck://{}", id('a')), "state": {"running": {"startedAt": "1970-01-01T00:00:05Z"}},
+            "lastState": {"terminated": {
+                "containerID": format!("cloudeck://{}", id('b')), "exitCode": 1, "startedAt": "1970-01-01T00:00:02Z"
+            }}
+        }]}});
+        let pod: Pod = serde_json::from_value(status).unwrap();
+        assert_eq!(reported_start(&pod, &id('a')), Some(5000));
+        assert_eq!(reported_start(&pod, &id('b')), Some(2000));
+        assert_eq!(reported_start(&pod, &id('c')), None);
+    }
 
     #[test]
     fn an_end_that_nobody_saw_keeps_the_time_that_was_reported() {

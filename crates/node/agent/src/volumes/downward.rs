@@ -29,6 +29,7 @@ pub(crate) struct NodeFacts<'a> {
     pub(crate) pod_ip: &'a str,
     pub(crate) allocatable_cpu_milli: i64,
     pub(crate) allocatable_memory_bytes: i64,
+    pub(crate) allocatable_storage_bytes: i64,
 }
 
 /// The value of `fieldRef.fieldPath`.
@@ -118,6 +119,9 @@ pub(crate) fn resource_field(
         // Without a limit the node's allocatable is the limit.
         _ if kind == "limits" && name == "cpu" => node.allocatable_cpu_milli,
         _ if kind == "limits" && name == "memory" => node.allocatable_memory_bytes.saturating_mul(1000),
+        _ if kind == "limits" && name == "ephemeral-storage" => {
+            node.allocatable_storage_bytes.saturating_mul(1000)
+        }
         _ => 0,
     };
     let divisor = selector
@@ -181,6 +185,7 @@ mod tests {
         pod_ip: "10.244.0.5",
         allocatable_cpu_milli: 2000,
         allocatable_memory_bytes: 1 << 30,
+        allocatable_storage_bytes: 1 << 40,
     };
 
     #[test]
@@ -227,6 +232,10 @@ mod tests {
         );
         assert_eq!(
             resource_field(&container, &selector("limits.memory", "1Mi"), &FACTS).unwrap(),
+            "1024"
+        );
+        assert_eq!(
+            resource_field(&container, &selector("limits.ephemeral-storage", "1Gi"), &FACTS).unwrap(),
             "1024"
         );
         assert_eq!(

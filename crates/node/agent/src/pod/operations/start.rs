@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_image::Image;
-use cloudeck_runtime::{ContainerId, RequestError, Rootfs, SandboxState};
+use cloudeck_runtime::{ContainerId, Rootfs, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::watch;
 
@@ -19,6 +19,9 @@ use crate::pod::memo::{Ended, Instance, InstanceState, Millis};
 use crate::pod::report::{Report, StartFailure};
 use crate::pod::worker::{field_path, pod_reference};
 use crate::pulling;
+
+/// The exit code of what did not begin to run, as containerd reports it.
+const START_ERROR_CODE: i32 = 128;
 
 /// One start.
 pub(super) struct Start<'a> {
@@ -192,7 +195,7 @@ impl Start<'_> {
             let (message, now) = (chain(&error), node.now());
             let ended = Ended {
                 id: id.clone(),
-                code: start_error_code(&error),
+                code: START_ERROR_CODE,
                 signal: 0,
                 reason: "StartError".to_owned(),
                 message: message.clone(),
@@ -370,14 +373,6 @@ impl Start<'_> {
         self.node()
             .recorder
             .event(self.reference(), event_type, reason, message);
-    }
-}
-
-/// 128 unless the program itself could not be run.
-fn start_error_code(error: &RequestError) -> i32 {
-    match error {
-        RequestError::Start(error) => error.exit_code(),
-        _ => 128,
     }
 }
 
