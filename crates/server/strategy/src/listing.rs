@@ -5,7 +5,7 @@
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
-use crate::table::{self, AGE, Column, NAME, TableRow, text, typed, wide};
+use crate::table::{self, AGE, Column, NAME, TableRow, text, typed};
 use crate::{SelectableFields, Strategy};
 
 /// The strategy of such a kind, if it has columns of its own.
@@ -82,7 +82,7 @@ const POD_CERTIFICATE: Strategy = Strategy {
             text("NodeName", "The node that the pod is on."),
             text("SignerName", "Who is asked to sign."),
             text("State", "What has become of the request."),
-            wide("UnverifiedUserAnnotations", "What the pod's owner adds."),
+            text("UnverifiedUserAnnotations", "What the pod's owner adds."),
         ],
         pod_certificate,
     )
@@ -115,8 +115,8 @@ fn pod_certificate(request: &Value, _: TableRow<'_>) -> Vec<Value> {
 }
 
 const ADDRESS: Strategy = shown(
-    &[NAME, text("ParentRef", "What the address belongs to."), AGE],
-    |address, row| {
+    &[NAME, text("ParentRef", "What the address belongs to.")],
+    |address, _| {
         let of = |name| address.str_at(&["spec", "parentRef", name]).unwrap_or_default();
         let dot = if of("group").is_empty() { "" } else { "." };
         let slash = if of("namespace").is_empty() { "" } else { "/" };
@@ -125,11 +125,7 @@ const ADDRESS: Strategy = shown(
             Some(_) => format!("{kind}{slash}{}/{}", of("namespace"), of("name")),
             None => "<none>".to_owned(),
         };
-        vec![
-            table::name(address),
-            Value::from(parent),
-            table::age(address, row),
-        ]
+        vec![table::name(address), Value::from(parent)]
     },
 );
 
@@ -470,7 +466,7 @@ mod tests {
             "networking.k8s.io",
             "IPAddress",
             r#"{"metadata":{"name":"10.0.0.1"},"spec":{"parentRef":{"resource":"services","namespace":"n","name":"s"}}}"#,
-            &["10.0.0.1".into(), "services/n/s".into(), age.clone()],
+            &["10.0.0.1".into(), "services/n/s".into()],
         );
         check(
             "storage.k8s.io",
