@@ -66,7 +66,8 @@ fn root_path(served: GroupVersionInfo) -> String {
     }
 }
 
-fn hash(document: &[u8]) -> String {
+/// The name by which clients keep a document.
+pub fn hash(document: &[u8]) -> String {
     Sha256::digest(document)
         .iter()
         .fold(String::new(), |mut text, byte| {

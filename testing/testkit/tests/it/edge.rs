@@ -244,3 +244,28 @@ async fn services_get_addresses_and_ports_that_nobody_else_has() {
     assert_eq!(again.status, 201);
     test.stop().await;
 }
+
+#[tokio::test]
+async fn schema_documents_are_kept_by_their_hash() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let path = "/openapi/v3/apis/node.k8s.io/v1";
+    let plain = wire.get(path).await;
+    let tag = plain.header("etag").to_owned();
+    assert_eq!(plain.header("cache-control"), "no-cache, private");
+    let hash = tag.trim_matches('"');
+    let kept = wire.get(&format!("{path}?hash={hash}")).await;
+    assert_eq!((kept.status.as_u16(), &kept.body), (200, &plain.body));
+    assert_eq!(kept.header("cache-control"), "public, immutable");
+    assert!(
+        kept.header("expires").ends_with(" GMT"),
+        "{}",
+        kept.header("expires")
+    );
+    let moved = wire.get(&format!("{path}?hash=OLD")).await;
+    assert_eq!(moved.status, 301);
+    assert_eq!(moved.header("location"), format!("{path}?hash={hash}"));
+    let known = wire.ask("GET", path, &[("if-none-match", &tag)], "").await;
+    assert_eq!((known.status.as_u16(), known.body.len()), (304, 0));
+    test.stop().await;
+}

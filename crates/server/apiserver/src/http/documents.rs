@@ -3,14 +3,17 @@
 use bytes::Bytes;
 use cloudeck_machinery::{Status, json, value};
 use cloudeck_schema::discovery;
-use cloudeck_schema::openapi::Documents;
-use http::{HeaderValue, Method, Request, Response};
+use cloudeck_schema::openapi::{self, Documents};
+use http::{HeaderValue, Method, Request, Response, header};
 
 use super::answer::{self, text};
 use super::body::EdgeBody;
 use super::connection::Edge;
 use super::negotiate;
 use crate::server::no_such_resource;
+
+/// How long a document under its hash is kept.
+const A_YEAR: std::time::Duration = std::time::Duration::from_hours(365 * 24);
 
 const DISCOVERY_V2: HeaderValue = HeaderValue::from_static(discovery::AGGREGATED_CONTENT_TYPE);
 
@@ -30,7 +33,7 @@ pub(crate) fn answer<B>(edge: &Edge, request: &Request<B>) -> Result<Response<Ed
         "/openid/v1/jwks" => Ok(keys(edge)),
         "/api" | "/apis" if aggregated => Ok(aggregated_discovery(path)),
         _ if path.starts_with("/api") => plain_discovery(path, edge),
-        _ if path.starts_with("/openapi/v3") => openapi(path, &edge.server.core.config.openapi),
+        _ if path.starts_with("/openapi/v3") => openapi(edge, request),
         _ => match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
             Some(("healthz" | "livez" | "readyz", check)) => one_check(edge, check),
             _ => Err(no_such_resource()),
@@ -193,8 +196,10 @@ fn plain_discovery(path: &str, edge: &Edge) -> Result<Response<EdgeBody>, Status
     document.map(json_document).ok_or_else(no_such_resource)
 }
 
-fn openapi(path: &str, documents: &Documents) -> Result<Response<EdgeBody>, Status> {
-    let Some(path) = path.strip_prefix("/openapi/v3/") else {
+fn openapi<B>(edge: &Edge, request: &Request<B>) -> Result<Response<EdgeBody>, Status> {
+    let documents = &edge.server.core.config.openapi;
+    let whole = request.uri().path().trim_end_matches('/');
+    let Some(path) = whole.strip_prefix("/openapi/v3/") else {
         return Ok(json_document(openapi_index(documents)));
     };
     let segments: Vec<&str> = path.split('/').collect();
@@ -203,7 +208,44 @@ fn openapi(path: &str, documents: &Documents) -> Result<Response<EdgeBody>, Stat
         ["apis", group, version] => documents.document(group, version),
         _ => None,
     };
-    document.map(json_document).ok_or_else(no_such_resource)
+    let document = document.ok_or_else(no_such_resource)?;
+    Ok(kept(edge, request, document))
+}
+
+/// A document that clients keep: under the hash they asked for it never changes; under another it has moved; and who
+/// has it already is told so.
+fn kept<B>(edge: &Edge, request: &Request<B>, document: Vec<u8>) -> Response<EdgeBody> {
+    let hash = openapi::hash(&document);
+    let tag = format!("\"{hash}\"");
+    let query = super::path::Query::parse(request.uri().query().unwrap_or_default());
+    let asked = query.get("hash").filter(|asked| !asked.is_empty());
+    let known = request.headers().get_all(header::IF_NONE_MATCH).iter();
+    let mut known = known.filter_map(|tags| tags.to_str().ok());
+    let mut response = if asked.is_some_and(|asked| asked != hash) {
+        let mut moved = answer::whole(301, Bytes::new(), false);
+        let place = format!("{}?hash={hash}", request.uri().path());
+        set(&mut moved, header::LOCATION, &place);
+        return moved;
+    } else if known.any(|tags| tags.contains(&tag)) {
+        answer::whole(304, Bytes::new(), false)
+    } else {
+        json_document(document)
+    };
+    set(&mut response, header::ETAG, &tag);
+    if asked.is_some() {
+        let expires = edge.server.core.clock.now() + A_YEAR;
+        let expires = expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        set(&mut response, header::EXPIRES, &expires);
+        set(&mut response, header::VARY, "Accept");
+        set(&mut response, header::CACHE_CONTROL, "public, immutable");
+    }
+    response
+}
+
+fn set(response: &mut Response<EdgeBody>, name: header::HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        response.headers_mut().insert(name, value);
+    }
 }
 
 fn openapi_index(documents: &Documents) -> Vec<u8> {
