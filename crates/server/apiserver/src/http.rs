@@ -14,6 +14,7 @@ mod node;
 mod node_target;
 mod partial;
 mod path;
+mod proxy;
 mod table;
 mod watch;
 

@@ -52,6 +52,21 @@ impl NodeDialer for Nodes {
         port: u16,
     ) -> BoxFuture<'a, std::io::Result<Pin<Box<dyn NodeStream>>>> {
         assert_eq!((address, port), ("192.0.2.7", 10250));
+        self.played()
+    }
+
+    fn dial_plain(
+        &self,
+        address: std::net::IpAddr,
+        port: u16,
+    ) -> BoxFuture<'_, std::io::Result<Pin<Box<dyn NodeStream>>>> {
+        assert_eq!((address.to_string().as_str(), port), ("192.0.2.9", 8080));
+        self.played()
+    }
+}
+
+impl Nodes {
+    fn played(&self) -> BoxFuture<'static, std::io::Result<Pin<Box<dyn NodeStream>>>> {
         let (ours, theirs) = tokio::io::duplex(4096);
         drop(tokio::runtime::Handle::current().spawn(Arc::clone(&self.0).play(theirs)));
         Box::pin(async move { Ok(Box::pin(ours) as Pin<Box<dyn NodeStream>>) })
@@ -145,5 +160,49 @@ async fn an_exec_joins_two_sockets() {
         .await;
     assert_eq!(attach.status, 501);
     drop(socket);
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn pods_and_services_are_reached_through_the_server() {
+    let node = FakeNode::new("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-pod: p\r\n\r\nhi");
+    let test = with_pod(&node).await;
+    let client = test.admin();
+    let core = |plural| GroupVersionResource::new("", "v1", plural);
+    let proxied = "/api/v1/namespaces/default/pods/p:8080/proxy/a/b?c=d";
+    let early = Wire::admin(&test).await.get(proxied).await;
+    assert_eq!(
+        (early.status.as_u16(), early.message().as_str()),
+        (400, "address not allowed")
+    );
+    let status = value!({"status": {"podIP": "192.0.2.9", "podIPs": [{"ip": "192.0.2.9"}]}});
+    client
+        .merge_patch(&core("pods"), "default", "p", "status", &status)
+        .await
+        .unwrap();
+    let answer = Wire::admin(&test).await.get(proxied).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"hi"[..]));
+    assert_eq!(answer.header("x-pod"), "p");
+    let service = value!({"metadata": {"name": "s"}, "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});
+    client
+        .create(&core("services"), "default", &service)
+        .await
+        .unwrap();
+    let through = "/api/v1/namespaces/default/services/http:s:80/proxy/";
+    let nobody = Wire::admin(&test).await.get(through).await;
+    assert_eq!(nobody.message(), "no endpoints available for service \"s\"");
+    let slice = value!({"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "s"}}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.9"], "targetRef": {"kind": "Pod", "name": "p", "namespace": "default"}},
+            {"addresses": ["192.0.2.10"], "conditions": {"ready": true}}],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]});
+    let slices = GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices");
+    client.create(&slices, "default", &slice).await.unwrap();
+    let answer = Wire::admin(&test).await.get(through).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"hi"[..]));
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(
+        asked.starts_with("GET /a/b?c=d HTTP/1.1\r\n") && asked.contains("host: 192.0.2.9:8080"),
+        "{asked}"
+    );
     test.stop().await;
 }

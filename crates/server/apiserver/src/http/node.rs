@@ -3,6 +3,7 @@
 //! The API server authenticates, authorises and admits, then passes the bytes through under its own client
 //! certificate. A WebSocket is passed through as it is.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +29,12 @@ use super::body::EdgeBody;
 use super::connection::Edge;
 use super::node_target::{self, NodeTarget};
 use super::path::ResourceTarget;
+use super::proxy;
 use crate::registry::{Call, admit};
 use crate::subresource::unserved;
 
 /// How long a node may take to accept a connection.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a node agent.
 pub trait NodeStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -47,6 +49,19 @@ pub trait NodeDialer: Send + Sync {
         address: &'a str,
         port: u16,
     ) -> BoxFuture<'a, std::io::Result<Pin<Box<dyn NodeStream>>>>;
+
+    /// Connects to what a pod serves, without TLS.
+    fn dial_plain(
+        &self,
+        address: IpAddr,
+        port: u16,
+    ) -> BoxFuture<'_, std::io::Result<Pin<Box<dyn NodeStream>>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect((address, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::pin(stream) as Pin<Box<dyn NodeStream>>)
+        })
+    }
 }
 
 /// Reaches nodes over TLS.
@@ -72,7 +87,7 @@ impl NodeDialer for TlsNodes {
         Box::pin(async move {
             let invalid =
                 |_| std::io::Error::new(std::io::ErrorKind::InvalidInput, "the node has no IP address");
-            let ip: std::net::IpAddr = address.parse().map_err(invalid)?;
+            let ip: IpAddr = address.parse().map_err(invalid)?;
             let stream = TcpStream::connect((ip, port)).await?;
             stream.set_nodelay(true)?;
             let stream = self
@@ -129,6 +144,10 @@ pub(crate) async fn answer(
                 ));
             }
             Ok(answer)
+        }
+        ("pods" | "services", "proxy") => {
+            admit_connect(edge, user, api).await?;
+            proxy::answer(edge, target, request).await
         }
         ("nodes", "proxy") => {
             let node = find(edge, api)?;

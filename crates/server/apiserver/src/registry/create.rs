@@ -57,7 +57,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     }
     // What the server itself sets from here on belongs to nobody.
     (kind.strategy.prepare_create)(&mut tree);
-    certificates::requested(call, &mut tree)?;
+    certificates::requested(call, &mut tree);
     admit::mutate(call, Operation::Create, &mut tree, None).await?;
     meta::dedup_owners(call, &mut tree);
     let name = tree.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();

@@ -1,0 +1,284 @@
+//! `…/pods/NAME/proxy/…` and `…/services/NAME/proxy/…`: HTTP to a pod, through the API server and its authorisation.
+//!
+//! Absences: TLS to pods, protocol upgrades, and the rewriting of links in pages.
+//!
+//! Source: `ResourceLocation` of `pkg/registry/core/{pod,service}`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cloudeck_machinery::{Reason, Status, Value};
+use futures_util::stream;
+use http::{HeaderName, Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+
+use super::body::EdgeBody;
+use super::connection::Edge;
+use super::path::ResourceTarget;
+use crate::server::Core;
+use crate::subresource::unserved;
+
+/// Where a pod listens.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    ip: IpAddr,
+    port: u16,
+}
+
+/// `scheme:name:port`, of which only the name must be there.
+#[derive(Debug, PartialEq, Eq)]
+struct Named<'a> {
+    scheme: &'a str,
+    name: &'a str,
+    port: &'a str,
+}
+
+impl<'a> Named<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (scheme, name, port) = match parts.as_slice() {
+            [name] => ("", *name, ""),
+            [name, port] => ("", *name, *port),
+            [scheme, name, port] => (*scheme, *name, *port),
+            _ => return None,
+        };
+        let sound = !name.is_empty() && matches!(scheme, "" | "http" | "https");
+        sound.then_some(Self { scheme, name, port })
+    }
+}
+
+pub(crate) async fn answer(
+    edge: &Arc<Edge>,
+    target: &ResourceTarget,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let (api, core) = (&target.request, &edge.server.core);
+    let of_service = api.resource.resource == "services";
+    let kind = if of_service { "service" } else { "pod" };
+    let named = Named::read(&api.name)
+        .ok_or_else(|| Status::bad_request(format!("invalid {kind} request {:?}", api.name)))?;
+    if named.scheme == "https" {
+        return Err(unserved(&format!("{}/proxy over https", api.resource.resource)));
+    }
+    let place = if of_service {
+        service_place(core, &api.namespace, &named)?
+    } else {
+        let pod = core.stored("", "pods").cache.get(&api.namespace, named.name);
+        let pod = pod.ok_or_else(|| Status::not_found("", "pods", named.name))?;
+        pod_place(&pod.tree(), named.port)?
+    };
+    let query = request
+        .uri()
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    let path = format!("/{}{query}", target.rest);
+    forward(edge, &place, &path, request).await
+}
+
+/// The pod's address and the port that is asked for, or the first that it tells of.
+fn pod_place(pod: &Value, port: &str) -> Result<Place, Status> {
+    let told = pod
+        .items_at(&["spec", "containers"])
+        .iter()
+        .find_map(|container| container.items_at(&["ports"]).first()?.int_at(&["containerPort"]));
+    let port = match port {
+        "" => u16::try_from(told.unwrap_or(80)).ok(),
+        text => text.parse().ok(),
+    };
+    let port = port.ok_or_else(|| Status::bad_request("the port of a pod is a number"))?;
+    let address = pod.str_at(&["status", "podIP"]).unwrap_or_default();
+    match address.parse() {
+        Ok(ip) if is_of_the_network(ip) => Ok(Place { ip, port }),
+        _ => Err(Status::bad_request("address not allowed")),
+    }
+}
+
+/// Not of the machine itself, nor of one link: a pod's status must not open the server's own surroundings.
+fn is_of_the_network(ip: IpAddr) -> bool {
+    let local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || local)
+}
+
+/// A ready pod of the service, by lot.
+fn service_place(core: &Core, namespace: &str, named: &Named<'_>) -> Result<Place, Status> {
+    let unavailable = |why: String| Status::new(Reason::ServiceUnavailable, why);
+    let mut port_name = named.port.to_owned();
+    if let Ok(number) = named.port.parse::<i64>() {
+        let service = core.stored("", "services").cache.get(namespace, named.name);
+        let service = service.ok_or_else(|| Status::not_found("", "services", named.name))?;
+        let tree = service.tree();
+        let mut ports = tree.items_at(&["spec", "ports"]).iter();
+        let port = ports.find(|port| port.int_at(&["port"]) == Some(number));
+        let port = port.ok_or_else(|| {
+            unavailable(format!(
+                "no service port {number} found for service {:?}",
+                named.name
+            ))
+        })?;
+        port.str_at(&["name"])
+            .unwrap_or_default()
+            .clone_into(&mut port_name);
+    }
+    let slices = core.stored("discovery.k8s.io", "endpointslices");
+    let owner = "kubernetes.io/service-name";
+    let (snapshot, _) = slices
+        .cache
+        .snapshot(namespace, &core.frontier, None, usize::MAX, |slice| {
+            slice.tree().str_at(&["metadata", "labels", owner]) == Some(named.name)
+        });
+    let mut places = Vec::new();
+    for slice in &snapshot.objects {
+        slice_places(core, namespace, &slice.tree(), &port_name, &mut places);
+    }
+    if places.is_empty() {
+        return Err(unavailable(format!(
+            "no endpoints available for service {:?}",
+            named.name
+        )));
+    }
+    let drawn = u32::from_le_bytes(core.ids.bytes()) as usize % places.len();
+    Ok(places.swap_remove(drawn))
+}
+
+/// The ready endpoints of a slice that are really pods of the namespace.
+fn slice_places(core: &Core, namespace: &str, slice: &Value, port_name: &str, places: &mut Vec<Place>) {
+    let mut ports = slice.items_at(&["ports"]).iter();
+    let port = ports.find(|port| port.str_at(&["name"]).unwrap_or_default() == port_name);
+    let Some(port) = port.and_then(|port| u16::try_from(port.int_at(&["port"])?).ok()) else {
+        return;
+    };
+    for endpoint in slice.items_at(&["endpoints"]) {
+        let ready = endpoint.bool_at(&["conditions", "ready"]) != Some(false);
+        let pod = endpoint.str_at(&["targetRef", "name"]).unwrap_or_default();
+        let pod = core.stored("", "pods").cache.get(namespace, pod);
+        let Some(pod) = pod.filter(|_| ready) else {
+            continue;
+        };
+        let tree = pod.tree();
+        let own = tree.str_at(&["status", "podIP"]);
+        for address in endpoint.items_at(&["addresses"]).iter().filter_map(Value::as_str) {
+            if let Ok(ip) = address.parse()
+                && Some(address) == own
+                && is_of_the_network(ip)
+            {
+                places.push(Place { ip, port });
+            }
+        }
+    }
+}
+
+async fn forward(
+    edge: &Arc<Edge>,
+    place: &Place,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let Place { ip, port } = place;
+        let why = format!("error trying to reach service: dial tcp {ip}:{port}: {error}");
+        Status::new(Reason::ServiceUnavailable, why)
+    };
+    let stream = edge.config.nodes.dial_plain(place.ip, place.port);
+    let stream = match tokio::time::timeout(super::node::DIAL_TIMEOUT, stream).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(&error)),
+        Err(elapsed) => return Err(failed(&elapsed)),
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
+    edge.scope()
+        .spawn_until_shutdown("proxied-connection", async move {
+            // Its end is seen in the answer's body.
+            let _ = connection.await;
+        });
+    let (parts, body) = request.into_parts();
+    let mut outgoing = Request::builder().method(parts.method).uri(path);
+    if let Some(headers) = outgoing.headers_mut() {
+        for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let outgoing = outgoing
+        .header(header::HOST, format!("{}:{}", place.ip, place.port))
+        .body(body)
+        .map_err(Status::internal)?;
+    let answer = sender
+        .send_request(outgoing)
+        .await
+        .map_err(|error| failed(&error))?;
+    Ok(relay(answer, sender))
+}
+
+/// Credentials stay here, and what is about one connection concerns no other.
+fn passes(name: &HeaderName) -> bool {
+    match *name {
+        header::AUTHORIZATION
+        | header::HOST
+        | header::CONNECTION
+        | header::UPGRADE
+        | header::TE
+        | header::TRAILER
+        | header::TRANSFER_ENCODING
+        | header::PROXY_AUTHORIZATION => false,
+        _ => !name.as_str().starts_with("x-remote-") && !name.as_str().starts_with("impersonate-"),
+    }
+}
+
+/// Streams the pod's answer on. The sender lives as long as the stream: without it the connection would close.
+fn relay(
+    answer: Response<Incoming>,
+    sender: hyper::client::conn::http1::SendRequest<Incoming>,
+) -> Response<EdgeBody> {
+    let (parts, body) = answer.into_parts();
+    let stream = stream::unfold((body, sender), |(mut body, sender)| async move {
+        loop {
+            let frame = body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                return Some((data, (body, sender)));
+            }
+        }
+    });
+    let mut response = Response::new(EdgeBody::Stream(Box::pin(stream)));
+    *response.status_mut() = parts.status;
+    for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
+        response.headers_mut().append(name.clone(), value.clone());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudeck_machinery::value;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_a_scheme_and_a_port() {
+        let read = |text| Named::read(text).map(|named| (named.scheme, named.name, named.port));
+        assert_eq!(read("web"), Some(("", "web", "")));
+        assert_eq!(read("web:http"), Some(("", "web", "http")));
+        assert_eq!(read("https:web:443"), Some(("https", "web", "443")));
+        assert_eq!(read("ftp:web:21"), None);
+        assert_eq!(read(":80"), None);
+    }
+
+    #[test]
+    fn a_pod_is_reached_at_its_own_address_only() {
+        let pod = |ip: &str| value!({"spec": {"containers": [{"name": "a"}, {"name": "b", "ports": [{"containerPort": 8080}]}]}, "status": {"podIP": (ip)}});
+        let place = pod_place(&pod("10.1.0.2"), "").unwrap();
+        assert_eq!((place.ip.to_string().as_str(), place.port), ("10.1.0.2", 8080));
+        assert_eq!(pod_place(&pod("10.1.0.2"), "90").unwrap().port, 90);
+        for ip in ["127.0.0.1", "169.254.0.1", "0.0.0.0", "224.0.0.1", "::1", ""] {
+            assert_eq!(
+                pod_place(&pod(ip), "").unwrap_err().message,
+                "address not allowed",
+                "{ip}"
+            );
+        }
+    }
+}
