@@ -12,4 +12,5 @@ mod pods;
 mod purge;
 mod recovery;
 mod refusals;
+mod scheduling;
 mod services;
