@@ -33,6 +33,11 @@ impl AgentConfig {
         self.data_dir.join("pods")
     }
 
+    /// What `localhostProfile` of a pod is relative to.
+    pub fn seccomp_dir(&self) -> PathBuf {
+        self.data_dir.join("seccomp")
+    }
+
     /// Container logs, as `/var/log/pods` of upstream: `<namespace>_<name>_<uid>/<container>/<attempt>.log`.
     pub fn logs_dir(&self) -> PathBuf {
         self.data_dir.join("logs")

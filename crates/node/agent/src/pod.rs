@@ -15,6 +15,6 @@ mod reporter;
 pub mod status;
 pub mod worker;
 
+pub use cloudeck_telemetry::chain;
 pub use decide::{Action, Plan, StopReason, decide};
 pub use memo::{ContainerMemo, Millis, Phase, PodMemo};
-pub use operations::chain;

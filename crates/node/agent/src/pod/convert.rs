@@ -56,6 +56,8 @@ pub struct Resolved {
     pub log_path: PathBuf,
     pub termination_path: Option<PathBuf>,
     pub memory_capacity_bytes: i64,
+    /// Where the node's own seccomp profiles lie.
+    pub seccomp_profiles: PathBuf,
 }
 
 /// The pod's quality of service class, from requests and limits.
@@ -259,6 +261,7 @@ pub fn container_config(
         log_path,
         termination_path,
         memory_capacity_bytes,
+        seccomp_profiles,
     } = resolved;
     let mut labels = pod_labels(pod);
     labels.insert(label::CONTAINER_NAME.to_owned(), container.name.clone());
@@ -291,7 +294,7 @@ pub fn container_config(
         user: security::user(spec, container, &image.user),
         rootfs,
         mounts,
-        security: security::security(spec, container),
+        security: security::security(spec, container, &seccomp_profiles),
         oom_score_adj: Some(oom_score_adj(pod, container, memory_capacity_bytes)),
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_network::{AttachRequest, HostPort};
 use cloudeck_runtime::{ContainerId, ContainerState, SandboxId};
+use cloudeck_telemetry::chain;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tokio::sync::{mpsc, watch};
 
@@ -435,15 +436,4 @@ pub fn log_dir(node: &Node, pod: &Pod) -> PathBuf {
         part(&meta.name),
         part(&meta.uid)
     ))
-}
-
-/// An error with all its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

@@ -134,7 +134,7 @@ impl Lab {
             node_name: NODE.to_owned(),
             node_ip: IpAddr::V4(cloudeck_netlab::NODE),
             instance: self.config.instance.clone(),
-            data_dir: self.dir.path().join("data"),
+            data_dir: self.data(),
             run_dir: self.run_dir.clone(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             cluster_domain: "cluster.local".to_owned(),
@@ -144,6 +144,11 @@ impl Lab {
             labels: std::collections::BTreeMap::new(),
             version: "v1.37.0".to_owned(),
         }
+    }
+
+    /// The agent's own directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Sets the node's clock forward.
@@ -229,7 +234,7 @@ impl Lab {
 
     /// Everything that the agent keeps for pods: directories of volumes and logs, sandboxes.
     pub(crate) fn left(&self) -> Vec<String> {
-        let data = self.dir.path().join("data");
+        let data = self.data();
         let mut left = Vec::new();
         for dir in [data.join("pods"), data.join("logs"), self.run_dir.join("pods")] {
             let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();

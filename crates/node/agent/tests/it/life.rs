@@ -158,3 +158,27 @@ async fn the_status_tells_whom_a_container_runs_as() {
     let groups: Vec<_> = user.items_at(&["supplementalGroups"]).to_vec();
     assert_eq!(groups, [Value::from(8_i64), Value::from(9_i64)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seccomp_profile_of_the_nodes_own_is_found_and_holds() {
+    let lab = Lab::new().await;
+    let profiles = lab.data().join("seccomp/profiles");
+    std::fs::create_dir_all(&profiles).unwrap();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}"#;
+    std::fs::write(profiles.join("no-mkdir.json"), profile).unwrap();
+    let of = |path: &str| {
+        let context = value!({"seccompProfile": {"type": "Localhost", "localhostProfile": (path)}});
+        value!({"securityContext": (context), "containers": [(shell(IDLE))]})
+    };
+    lab.create("p", of("profiles/no-mkdir.json")).await;
+    let pod = lab.until_ready("p").await;
+    let said = lab.exec(&pod, "busybox mkdir /x; echo $?").await;
+    assert!(
+        said.starts_with("1\n") && said.contains("not permitted"),
+        "{said}"
+    );
+    lab.create("q", of("profiles/none.json")).await;
+    let waits = |pod: &Value| reason(container(pod, "c"), "waiting") == Some("CreateContainerError");
+    lab.until("q", "an error that names the profile", waits).await;
+}

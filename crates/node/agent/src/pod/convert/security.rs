@@ -1,6 +1,6 @@
 //! Security contexts: the container's over the pod's.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use cloudeck_runtime::{Capabilities, SeccompProfile, Security, User};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -86,8 +86,8 @@ pub(super) fn user(spec: &PodSpec, container: &Container, image_user: &str) -> U
     }
 }
 
-/// What the container may do.
-pub(super) fn security(spec: &PodSpec, container: &Container) -> Security {
+/// What the container may do. Profiles of the node's own lie below `profiles`.
+pub(super) fn security(spec: &PodSpec, container: &Container, profiles: &Path) -> Security {
     let own = container.security_context.as_ref();
     let privileged = own.and_then(|s| s.privileged) == Some(true);
     let capabilities = own.and_then(|s| s.capabilities.as_ref());
@@ -99,7 +99,7 @@ pub(super) fn security(spec: &PodSpec, container: &Container) -> Security {
     });
     let seccomp = match profile.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
         Some(("Unconfined", _)) => SeccompProfile::Unconfined,
-        Some(("Localhost", Some(path))) => SeccompProfile::Localhost(PathBuf::from(path)),
+        Some(("Localhost", Some(path))) => SeccompProfile::Localhost(profiles.join(path)),
         _ if privileged => SeccompProfile::Unconfined,
         // Secure by default: a pod that says nothing gets the runtime's profile (upstream needs `--seccomp-default`).
         _ => SeccompProfile::RuntimeDefault,

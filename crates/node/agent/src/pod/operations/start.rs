@@ -160,6 +160,7 @@ impl Start<'_> {
                 .join(format!("{}.log", self.wanted.attempt)),
             termination_path: Some(mounts.termination_path),
             memory_capacity_bytes: self.node().capacity.memory_bytes,
+            seccomp_profiles: self.node().config.seccomp_dir(),
         };
         make_parent(&resolved.log_path).map_err(|e| failed("CreateContainerError", e.to_string()))?;
         let config = convert::container_config(self.pod, spec, container, resolved);
