@@ -93,11 +93,9 @@ impl Cluster {
         ended("server", scope.shutdown(STOP).await.failure)
     }
 
-    /// The server's machine stops dead within the next writes, and starts again with what its disk kept.
+    /// The server's disk fails it within the next writes, and it starts again with what was kept.
     pub(crate) async fn crash_server(&mut self, dice: &mut Dice) -> Result<()> {
-        let changes = dice.below(60);
-        self.trace.line(format!("server crashes after {changes} changes"));
-        self.engine.doom(changes).await;
+        self.engine.doom(dice).await;
         if let Some(upstream) = self.server.take() {
             let stopped = upstream.scope.shutdown_requested();
             // It may have nothing to write.

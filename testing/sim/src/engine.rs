@@ -62,13 +62,27 @@ impl Engine {
         self.disk.is_some()
     }
 
-    /// Lets the machine under it stop dead after so many more changes of the disk.
-    pub(crate) async fn doom(&self, changes: u64) {
+    /// Lets the disk fail in one way or another, soon.
+    pub(crate) async fn doom(&self, dice: &mut Dice) {
         self.settle().await;
-        let faults = Faults {
-            changes_until_crash: Some(changes),
-            ..Faults::default()
+        let soon = dice.below(60);
+        let faults = match dice.below(4) {
+            // The machine stops dead in the middle of a change.
+            0 | 1 => Faults {
+                changes_until_crash: Some(soon),
+                ..Faults::default()
+            },
+            2 => Faults {
+                syncs_until_failure: Some(soon / 4),
+                ..Faults::default()
+            },
+            _ => Faults {
+                full_writes: soon / 8,
+                changes_until_crash: Some(200),
+                ..Faults::default()
+            },
         };
+        self.trace.line(format!("the disk fails: {faults:?}"));
         if let Some(disk) = &self.disk {
             disk.set_faults(faults);
         }

@@ -29,6 +29,8 @@ pub(crate) struct Laws {
     ceilings: HashMap<String, Vec<(Duration, i64)>>,
     /// By key: how many pods each set wanted from when on.
     sizes: HashMap<Arc<str>, Vec<(Duration, i64)>>,
+    /// Nodes that take no pods, and since when.
+    closed: HashMap<String, Duration>,
     /// While nothing but Deployments themselves takes pods away.
     rollouts: Option<Rollouts>,
     /// Until then a node may be promised too much.
@@ -44,6 +46,7 @@ impl Laws {
             placed: HashMap::new(),
             ceilings: HashMap::new(),
             sizes: HashMap::new(),
+            closed: HashMap::new(),
             changes: HashMap::new(),
             rollouts: None,
             binding_in_doubt: Duration::ZERO,
@@ -77,6 +80,8 @@ impl Laws {
             if let Some(rollouts) = &mut self.rollouts {
                 rollouts.pod(entry, old.as_ref(), new.as_ref(), current);
             }
+        } else if let Some(node) = entry.key.strip_prefix("core/nodes/") {
+            self.node(node, new.as_ref());
         } else if entry.key.starts_with("apps/deployments/") {
             self.deployment(new.as_ref());
             if let Some(rollouts) = &mut self.rollouts {
@@ -139,6 +144,12 @@ impl Laws {
         let Some(live) = live.filter(|_| !after.is_empty()) else {
             return;
         };
+        if before.is_empty()
+            && let Some(since) = self.closed.get(&after)
+            && host::elapsed().saturating_sub(*since) > self.staleness()
+        {
+            self.broken(entry, &format!("was bound to {after}, which takes no pods"));
+        }
         let pods = self.placed.entry(after.clone()).or_default();
         pods.insert(Arc::clone(&entry.key), cpu(live));
         let wanted: i64 = pods.values().sum();
@@ -149,6 +160,14 @@ impl Laws {
         {
             let text = format!("was bound to {after}, which then has {wanted}m of {room}m cpu promised");
             self.broken(entry, &text);
+        }
+    }
+
+    fn node(&mut self, name: &str, new: Option<&Value>) {
+        if new.is_some_and(is_closed) {
+            self.closed.entry(name.to_owned()).or_insert_with(host::elapsed);
+        } else {
+            self.closed.remove(name);
         }
     }
 
@@ -252,6 +271,13 @@ fn allocatable(node: &str, current: &Current) -> Option<i64> {
 fn millis(quantity: Option<&Value>) -> i64 {
     let text = quantity.and_then(Value::as_str).unwrap_or("0");
     text.parse::<Quantity>().map_or(0, Quantity::milli_value)
+}
+
+/// Whether the node is cordoned or has a taint that keeps pods away; those of the simulation tolerate none.
+fn is_closed(node: &Value) -> bool {
+    let taints = node.items_at(&["spec", "taints"]).iter();
+    let mut effects = taints.filter_map(|taint| taint.str_at(&["effect"]));
+    node.bool_at(&["spec", "unschedulable"]) == Some(true) || effects.any(|it| it != "PreferNoSchedule")
 }
 
 /// The most pods that a Deployment's sets may want together.

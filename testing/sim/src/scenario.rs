@@ -33,7 +33,12 @@ async fn play(seed: u64, trace: &Trace) -> Result<()> {
     let mut cluster = Cluster::start(seed, trace).await?;
     for number in 0..machines {
         // One alone must be able to hold all that is left in the end.
-        cluster.add_machine(if number == 0 { 10_000 } else { 2_000 }, seed, mood != Mood::Calm);
+        let others = dice.between(5, 30) as i64 * 100;
+        cluster.add_machine(
+            if number == 0 { 10_000 } else { others },
+            seed,
+            mood != Mood::Calm,
+        );
     }
     cluster.machines.iter_mut().for_each(Machine::start);
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -22,14 +22,20 @@ pub(crate) struct User {
     machines: usize,
     /// Changes Deployments and leaves pods, machines and namespaces in peace.
     gentle: bool,
+    /// The most replicas of a Deployment.
+    replicas: u64,
 }
 
 impl User {
     pub(crate) fn new(client: Client, seed: u64, trace: &Trace, machines: usize, gentle: bool) -> Self {
+        let mut dice = Dice::of(seed, "user");
+        // Few have large ones: they take long.
+        let replicas = if dice.below(8) == 0 { 40 } else { 6 };
         Self {
             gentle,
+            replicas,
             client,
-            dice: Dice::of(seed, "user"),
+            dice,
             trace: trace.clone(),
             machines,
         }
@@ -93,6 +99,7 @@ impl User {
     }
 
     async fn create_deployment(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
+        let most = self.replicas;
         let dice = &mut self.dice;
         let (surge, unavailable) = match dice.below(4) {
             0 => (Value::from(1), Value::from(0)),
@@ -105,7 +112,7 @@ impl User {
         } else {
             value!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": (surge), "maxUnavailable": (unavailable)}})
         };
-        let (replicas, grace) = (dice.below(6) as i64, dice.below(31) as i64);
+        let (replicas, grace) = (dice.below(most + 1) as i64, dice.below(31) as i64);
         let labels = value!({"app": (name)});
         let deployment = value!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": (name), "namespace": (namespace)},
@@ -138,7 +145,7 @@ impl User {
     }
 
     async fn scale(&mut self, namespace: &str, name: &str) -> Result<(), Status> {
-        let replicas = self.dice.below(7) as i64;
+        let replicas = self.dice.below(self.replicas + 1) as i64;
         let patch = value!({"spec": {"replicas": (replicas)}});
         self.patch_deployment(namespace, name, patch).await
     }
