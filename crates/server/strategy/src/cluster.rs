@@ -5,6 +5,7 @@ mod event_row;
 mod namespace;
 mod row;
 mod signing_request;
+pub mod strict_event;
 mod validate;
 
 use cloudeck_machinery::{Value, value};

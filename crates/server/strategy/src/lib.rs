@@ -29,6 +29,7 @@ mod storage;
 pub mod table;
 mod workload;
 
+pub use cluster::strict_event;
 pub use kinds::strategy;
 pub use table::{Column, TableRow};
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use cloudeck_admission::Operation;
 use cloudeck_client::Response;
 use cloudeck_machinery::{Cause, Object, ObjectKey, Reason, Status, Value};
+use cloudeck_strategy::strict_event;
 
 use super::commit::{self, Expect, Refusal};
 use super::{Call, admit, certificates, decode, meta, metadata_rules, ownership, quota};
 use crate::alloc;
+use crate::conversion::Conversion;
 
 /// How often another name, address or port is drawn when the one drawn is taken.
 const ATTEMPTS: usize = 8;
@@ -66,6 +68,9 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     let mut causes = metadata_rules::check_create(&kind, &tree);
     causes.extend((kind.strategy.validate_create)(&tree));
     causes.extend(certificates::check_create(&kind, &tree));
+    if view.conversion == Conversion::Event {
+        causes.extend(strict_event::create(&tree));
+    }
     add_declared(
         &mut causes,
         cloudeck_schema::declarative_errors(kind.ty, &tree, None),

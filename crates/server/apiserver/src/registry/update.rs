@@ -6,6 +6,7 @@ use cloudeck_admission::Operation;
 use cloudeck_client::{Response, Verb};
 use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 use cloudeck_patch::apply::keep_times_of_no_change;
+use cloudeck_strategy::strict_event;
 
 use super::commit::{self, Expect, Refusal};
 use super::{
@@ -224,6 +225,9 @@ async fn check(
         "binding" | "finalize" => {}
         _ => {
             causes.extend((kind.strategy.validate_update)(new, old));
+            if call.view.conversion == Conversion::Event {
+                causes.extend(strict_event::update(new, old));
+            }
             let declared = cloudeck_schema::declarative_errors(kind.ty, new, Some(old));
             create::add_declared(&mut causes, declared);
         }

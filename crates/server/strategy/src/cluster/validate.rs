@@ -122,7 +122,7 @@ pub(super) fn priority_class_update(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-/// Events as core/v1 judges them. What events.k8s.io demands besides is told by the request, which is not known here.
+/// Events as core/v1 judges them. What events.k8s.io demands besides stands in `strict_event`.
 pub(super) fn event(event: &Value) -> Vec<Cause> {
     let mut faults = Faults::default();
     let own = event.str_at(&["metadata", "namespace"]).unwrap_or_default();

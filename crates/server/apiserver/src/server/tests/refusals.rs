@@ -161,3 +161,44 @@ async fn events_are_selected_by_the_names_of_their_group() {
         assert_eq!(list(group, selector).await.unwrap_err().code, 400, "{selector}");
     }
 }
+
+#[tokio::test]
+async fn the_newer_group_of_events_demands_more() {
+    let client = admin().await;
+    let create = async |group: &str, name: &str, rest: Value| {
+        let mut event = value!({"metadata": {"name": (name)}, "type": "Normal", "reason": "R"});
+        for (key, value) in rest.as_object().unwrap().iter() {
+            event.set_at(&[key], value.clone());
+        }
+        let events = GroupVersionResource::new(group, "v1", "events");
+        client.create(&events, "default", &event).await
+    };
+    let about = value!({"kind": "Pod", "name": "p", "namespace": "default"});
+    create("", "old", value!({"involvedObject": (about.clone()), "count": 1}))
+        .await
+        .unwrap();
+    let refused = create(
+        "events.k8s.io",
+        "bad",
+        value!({"regarding": (about.clone()), "deprecatedCount": 1}),
+    )
+    .await
+    .unwrap_err();
+    let words = "eventTime: Required value, count: Invalid value: \"\": needs to be unset";
+    assert!(refused.message.contains(words), "{refused}");
+    let good = value!({"regarding": (about), "eventTime": "2026-01-01T00:00:00.000000Z", "action": "A",
+        "reportingController": "example.com/c", "reportingInstance": "i"});
+    create("events.k8s.io", "good", good).await.unwrap();
+    let events = GroupVersionResource::new("events.k8s.io", "v1", "events");
+    let patch = value!({"note": "other"});
+    let fixed = client
+        .merge_patch(&events, "default", "good", "", &patch)
+        .await
+        .unwrap_err();
+    assert!(
+        fixed
+            .message
+            .contains("message: Invalid value: \"other\": field is immutable"),
+        "{fixed}"
+    );
+}
