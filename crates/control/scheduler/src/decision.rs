@@ -25,6 +25,8 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refusal {
     pub nodes: usize,
+    /// What stands against every node.
+    pub everywhere: Option<&'static str>,
     /// How many nodes gave each reason.
     pub reasons: BTreeMap<Cow<'static, str>, usize>,
     /// The plug-ins that refused a node, a bit for each in their order.
@@ -41,7 +43,10 @@ impl Refusal {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".to_owned();
         }
-        let mut message = histogram(self.nodes, &self.reasons);
+        let mut message = match self.everywhere {
+            Some(reason) => format!("0/{} nodes are available: {reason}.", self.nodes),
+            None => histogram(self.nodes, &self.reasons),
+        };
         if !self.preemption.is_empty() {
             message.push_str(" preemption: ");
             message.push_str(&self.preemption);
@@ -59,6 +64,17 @@ impl Refusal {
             .enumerate()
             .filter(|(at, _)| self.plugins & (1 << at) != 0);
         refusing.any(|(_, plugin)| plugin.is_turned_by(pod, event))
+    }
+
+    fn of(nodes: usize, unfit: Vec<(NodeId, (usize, Unfit))>) -> Self {
+        let mut refusal = Self {
+            nodes,
+            ..Self::default()
+        };
+        for (node, why) in unfit {
+            refusal.note(node, why);
+        }
+        refusal
     }
 
     fn note(&mut self, node: NodeId, (plugin, unfit): (usize, Unfit)) {
@@ -173,6 +189,9 @@ pub fn schedule(pod: &PodInfo, cache: &Cache, plugins: &[Box<dyn Plugin>], searc
     {
         return Decision::Node(node.name.clone());
     }
+    if let Some(decision) = among_named(pod, cache, plugins, &mut filters) {
+        return decision;
+    }
     let wanted = scored_of(nodes);
     let (mut fitting, mut unfit) = (Vec::with_capacity(wanted), Vec::new());
     for step in 0..nodes {
@@ -187,19 +206,42 @@ pub fn schedule(pod: &PodInfo, cache: &Cache, plugins: &[Box<dyn Plugin>], searc
     }
     search.start = (search.start + fitting.len() + unfit.len()) % nodes;
     match fitting.as_slice() {
-        [] => {
-            let mut refusal = Refusal {
-                nodes,
-                ..Refusal::default()
-            };
-            for (node, why) in unfit {
-                refusal.note(node, why);
-            }
-            Decision::Nowhere(refusal)
-        }
+        [] => Decision::Nowhere(Refusal::of(nodes, unfit)),
         [one] => Decision::Node(one.name.clone()),
         several => Decision::Node(best(pod, cache, several, plugins, search.turn)),
     }
+}
+
+/// The decision on a pod that names its nodes, as those of a DaemonSet do; others are not looked at.
+fn among_named(
+    pod: &PodInfo,
+    cache: &Cache,
+    plugins: &[Box<dyn Plugin>],
+    filters: &mut Filters<'_>,
+) -> Option<Decision> {
+    let mut all = plugins.iter().enumerate();
+    let (at, names) = all.find_map(|(at, plugin)| Some((at, plugin.narrow(pod)?)))?;
+    let nodes = cache.nodes().len();
+    let (mut fitting, mut unfit) = (Vec::new(), Vec::new());
+    for node in names.iter().filter_map(|name| cache.node(name)) {
+        match filters.check(node) {
+            Ok(()) => fitting.push(node),
+            Err(why) => unfit.push((node.id, why)),
+        }
+    }
+    if !fitting.is_empty() {
+        return Some(Decision::Node(best(pod, cache, &fitting, plugins, 0)));
+    }
+    let others = nodes - unfit.len();
+    let mut refusal = Refusal::of(nodes, unfit);
+    refusal.plugins |= 1 << at;
+    if names.is_empty() {
+        refusal.everywhere = Some("pod affinity terms conflict");
+    } else if others > 0 {
+        let reason = format!("node(s) didn't satisfy plugin(s) [{}]", plugins[at].name());
+        refusal.reasons.insert(reason.into(), others);
+    }
+    Some(Decision::Nowhere(refusal))
 }
 
 /// After how many nodes that fit the search ends: the more nodes, the smaller the share of them. Source:

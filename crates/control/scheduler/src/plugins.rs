@@ -13,6 +13,7 @@ mod spread;
 mod taints;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cache::Cache;
@@ -60,6 +61,12 @@ pub enum ClusterEvent<'a> {
 /// One plug-in.
 pub trait Plugin: Send + Sync + fmt::Debug {
     fn name(&self) -> &'static str;
+
+    /// The only nodes that come into question, by name, where the pod names them.
+    fn narrow<'a>(&self, pod: &'a PodInfo) -> Option<BTreeSet<&'a str>> {
+        let _ = pod;
+        None
+    }
 
     /// Gets ready to filter nodes for the pod; `None` when every node will do.
     fn filter<'a>(&self, pod: &'a PodInfo, cache: &'a Cache) -> Option<Box<dyn NodeFilter + 'a>> {

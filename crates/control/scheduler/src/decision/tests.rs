@@ -92,6 +92,54 @@ fn the_emptiest_node_wins_and_ties_take_turns() {
 }
 
 #[test]
+fn a_pod_that_names_its_node_is_told_of_that_one() {
+    let cache = cache_of(&[
+        ("a", r#"{"spec":{"unschedulable":true}}"#),
+        ("b", "{}"),
+        ("c", "{}"),
+    ]);
+    let naming = |terms: &str| {
+        pod(&format!(
+            r#"{{"metadata":{{"name":"p"}},"spec":{{"containers":[],"affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":[{terms}]}}}}}}}}}}"#
+        ))
+    };
+    let term = |names: &str| {
+        format!(r#"{{"matchFields":[{{"key":"metadata.name","operator":"In","values":[{names}]}}]}}"#)
+    };
+    assert_eq!(
+        decide(&naming(&term(r#""b""#)), &cache),
+        Decision::Node("b".into())
+    );
+    assert_eq!(
+        refused(&naming(&term(r#""a""#)), &cache).message(),
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+    );
+    let gone = naming(&term(r#""gone""#));
+    let refusal = refused(&gone, &cache);
+    assert_eq!(
+        refusal.message(),
+        "0/3 nodes are available: 3 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+    );
+    let back = cache_of(&[("gone", "{}")]);
+    let came = ClusterEvent::Node {
+        before: None,
+        now: back.node("gone"),
+    };
+    assert!(refusal.is_turned_by(&gone, came, &default_plugins()));
+    let torn = r#"{"matchFields":[{"key":"metadata.name","operator":"In","values":["a"]},{"key":"metadata.name","operator":"In","values":["b"]}]}"#;
+    assert_eq!(
+        refused(&naming(torn), &cache).message(),
+        "0/3 nodes are available: pod affinity terms conflict."
+    );
+    // An alternative that names none leaves all open.
+    let open = format!(
+        r#"{},{{"matchExpressions":[{{"key":"x","operator":"DoesNotExist"}}]}}"#,
+        term(r#""a""#)
+    );
+    assert_ne!(decide(&naming(&open), &cache), Decision::Node("a".into()));
+}
+
+#[test]
 fn of_many_nodes_a_share_is_scored() {
     for (nodes, scored) in [(99, 99), (100, 100), (1000, 420), (5000, 500), (6000, 300)] {
         assert_eq!(scored_of(nodes), scored);

@@ -1,6 +1,10 @@
 //! Node selectors and node affinity.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PreferredSchedulingTerm};
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredSchedulingTerm,
+};
 
 use super::{ClusterEvent, NodeFilter, NodeScore, Plugin, Unfit};
 use crate::cache::Cache;
@@ -41,6 +45,16 @@ impl Plugin for NodeAffinityPlugin {
         "NodeAffinity"
     }
 
+    fn narrow<'a>(&self, pod: &'a PodInfo) -> Option<BTreeSet<&'a str>> {
+        let required = required(pod).filter(|required| !required.node_selector_terms.is_empty())?;
+        let mut names = BTreeSet::new();
+        // Terms are alternatives: if one of them names no node, any will do.
+        for term in &required.node_selector_terms {
+            names.extend(named(term)?);
+        }
+        Some(names)
+    }
+
     fn filter<'a>(&self, pod: &'a PodInfo, _: &'a Cache) -> Option<Box<dyn NodeFilter + 'a>> {
         selects(pod).then(|| Box::new(Selected(pod)) as _)
     }
@@ -70,25 +84,31 @@ impl Plugin for NodeAffinityPlugin {
 
 /// Whether the pod demands some nodes only.
 pub(super) fn selects(pod: &PodInfo) -> bool {
-    let required = pod.node_affinity.as_ref().and_then(|affinity| {
-        affinity
-            .required_during_scheduling_ignored_during_execution
-            .as_ref()
-    });
-    required.is_some() || !pod.node_selector.is_empty()
+    required(pod).is_some() || !pod.node_selector.is_empty()
+}
+
+fn required(pod: &PodInfo) -> Option<&NodeSelector> {
+    let affinity = pod.node_affinity.as_ref()?;
+    affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()
+}
+
+/// The nodes that a term names; `None` when it does not.
+fn named(term: &NodeSelectorTerm) -> Option<BTreeSet<&str>> {
+    let fields = term.match_fields.iter().flatten();
+    let naming = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+    naming
+        .map(|field| field.values.iter().flatten().map(String::as_str).collect())
+        .reduce(|a: BTreeSet<&str>, b| &a & &b)
 }
 
 /// Whether the node is one of those that the pod demands.
 pub(super) fn is_selected(pod: &PodInfo, node: &NodeInfo) -> bool {
     let labelled = |(key, value): (&String, &String)| node.label(key) == Some(value);
-    let required = pod.node_affinity.as_ref().and_then(|affinity| {
-        affinity
-            .required_during_scheduling_ignored_during_execution
-            .as_ref()
-    });
     let meets = |term: &NodeSelectorTerm| matches(term, node);
     pod.node_selector.iter().all(labelled)
-        && required.is_none_or(|selector| selector.node_selector_terms.iter().any(meets))
+        && required(pod).is_none_or(|selector| selector.node_selector_terms.iter().any(meets))
 }
 
 /// A term without any requirement matches nothing.
