@@ -120,6 +120,7 @@ pub enum CauseType {
     FieldManagerConflict,
     ResourceVersionTooLarge,
     NamespaceTerminating,
+    DisruptionBudget,
 }
 
 impl CauseType {
@@ -139,6 +140,7 @@ impl CauseType {
             Self::FieldManagerConflict => "FieldManagerConflict",
             Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
             Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::DisruptionBudget => "DisruptionBudget",
         }
     }
 }
@@ -395,7 +397,7 @@ impl Cause {
     }
 
     fn from_value(tree: &Value) -> Self {
-        const ALL: [CauseType; 14] = [
+        const ALL: [CauseType; 15] = [
             CauseType::NotFound,
             CauseType::Required,
             CauseType::Duplicate,
@@ -410,6 +412,7 @@ impl Cause {
             CauseType::FieldManagerConflict,
             CauseType::ResourceVersionTooLarge,
             CauseType::NamespaceTerminating,
+            CauseType::DisruptionBudget,
         ];
         let word = tree.str_at(&["reason"]).unwrap_or_default();
         Self {

@@ -73,6 +73,8 @@ impl Change for Bind {
         let mut bound = pod.clone();
         let target = self.binding.str_at(&["target", "name"]).unwrap_or_default();
         bound.set_at(&["spec", "nodeName"], target);
+        // Where room was made for it matters no longer.
+        bound.remove_at(&["status", "nominatedNodeName"]);
         for (key, value) in members(&self.binding, "annotations") {
             bound.set_at(&["metadata", "annotations", key], value.clone());
         }

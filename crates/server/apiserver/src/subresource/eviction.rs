@@ -1,27 +1,39 @@
 //! `POST …/pods/NAME/eviction`: a deletion that disruption budgets may forbid.
+//!
+//! Source: `pkg/registry/core/pod/storage/eviction.go`.
+
+use std::sync::Arc;
 
 use cloudeck_client::Response;
 use cloudeck_machinery::selector::LabelSelector;
-use cloudeck_machinery::{Cause, CauseType, Object, ObjectKey, Reason, Status, Value};
+use cloudeck_machinery::{Cause, CauseType, Object, Reason, Status, Value, value};
 
 use super::{body, created};
 use crate::registry::delete::{self, DeleteOptions};
 use crate::registry::{Call, update};
 
+/// So many evictions may be unknown to the budget's controller.
+const MOST_UNCONFIRMED: usize = 2000;
+
 pub(super) async fn evict(call: &mut Call<'_>) -> Result<Response, Status> {
     let (eviction, _) = body(call, "policy/v1", "Eviction")?;
+    let named = eviction.str_at(&["metadata", "name"]).unwrap_or_default();
+    if !named.is_empty() && named != call.request.name {
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
+    }
     let options = eviction
         .get("deleteOptions")
         .map(DeleteOptions::from_tree)
         .unwrap_or_default();
+    let dry_run = options.is_dry_run() || call.is_dry_run();
     let pod = call.current()?;
-    let tree = pod.tree();
-    let free = matches!(
-        tree.str_at(&["status", "phase"]),
-        Some("Succeeded" | "Failed" | "Pending")
-    ) || tree.at(&["metadata", "deletionTimestamp"]).is_some();
-    if !free && !options.is_dry_run() && !call.is_dry_run() {
-        spend_budget(call, &pod).await?;
+    if !is_disrupted_already(&pod.tree()) {
+        spend_budget(call, &pod, dry_run).await?;
+    }
+    if !dry_run {
+        mark(call, &pod).await?;
     }
     let mut plain = call.request.clone();
     plain.subresource.clear();
@@ -37,39 +49,70 @@ pub(super) async fn evict(call: &mut Call<'_>) -> Result<Response, Status> {
     Ok(created())
 }
 
+/// A pod that does not serve yet, or no longer, is nobody's loss.
+fn is_disrupted_already(pod: &Value) -> bool {
+    matches!(
+        pod.str_at(&["status", "phase"]),
+        Some("Succeeded" | "Failed" | "Pending")
+    ) || pod.at(&["metadata", "deletionTimestamp"]).is_some()
+}
+
+/// Tells the pod's owner why it ends.
+async fn mark(call: &Call<'_>, pod: &Object) -> Result<(), Status> {
+    let now = call.core.clock.timestamp();
+    update::edit(call.core, call.kind(), &pod.key, |pod| {
+        let mut conditions = pod.items_at(&["status", "conditions"]).to_vec();
+        let known = conditions.iter().any(|condition| {
+            condition.str_at(&["type"]) == Some("DisruptionTarget")
+                && condition.str_at(&["reason"]) == Some("EvictionByEvictionAPI")
+        });
+        if known {
+            return Ok(());
+        }
+        conditions.retain(|condition| condition.str_at(&["type"]) != Some("DisruptionTarget"));
+        conditions.push(value!({
+            "type": "DisruptionTarget", "status": "True", "lastProbeTime": null, "lastTransitionTime": (now.as_str()),
+            "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"
+        }));
+        pod.set_at(&["status", "conditions"], conditions);
+        Ok(())
+    })
+    .await
+    .map(|_| ())
+}
+
 /// Takes one disruption from the budget that covers the pod, if one does.
-async fn spend_budget(call: &Call<'_>, pod: &Object) -> Result<(), Status> {
+async fn spend_budget(call: &Call<'_>, pod: &Object, dry_run: bool) -> Result<(), Status> {
     let core = call.core;
     let kind = core.stored("policy", "poddisruptionbudgets");
     let (budgets, _) = kind
         .cache
         .snapshot(&pod.key.namespace, &core.frontier, None, usize::MAX, |_| true);
-    let covers = |budget: &Value| {
-        let selector = LabelSelector::from_value(budget.at(&["spec", "selector"]))
+    let covers = |budget: &Arc<Object>| {
+        let selector = LabelSelector::from_value(budget.tree().at(&["spec", "selector"]))
             .unwrap_or_else(|_| LabelSelector::nothing());
         selector.matches(pod)
     };
-    let covering: Vec<ObjectKey> = budgets
-        .objects
-        .iter()
-        .filter(|budget| covers(&budget.tree()))
-        .map(|budget| budget.key.clone())
-        .collect();
+    let covering: Vec<&Arc<Object>> = budgets.objects.iter().filter(|budget| covers(budget)).collect();
     let budget = match covering.as_slice() {
         [] => return Ok(()),
-        [one] => one,
+        [one] => *one,
         _ => {
             let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::internal(why));
         }
     };
+    if is_spare(&pod.tree(), &budget.tree()) {
+        return Ok(());
+    }
+    if dry_run {
+        return check(&budget.key.name, &budget.tree());
+    }
     let (now, name) = (core.clock.timestamp(), pod.key.name.to_string());
-    update::edit(core, kind, budget, |tree| {
-        let allowed = tree.int_at(&["status", "disruptionsAllowed"]).unwrap_or(0);
-        if allowed <= 0 {
-            return Err(refused(&budget.name));
-        }
-        tree.set_at(&["status", "disruptionsAllowed"], allowed - 1);
+    update::edit(core, kind, &budget.key, |tree| {
+        check(&budget.key.name, tree)?;
+        let left = tree.int_at(&["status", "disruptionsAllowed"]).unwrap_or(0) - 1;
+        tree.set_at(&["status", "disruptionsAllowed"], left);
         tree.set_at(&["status", "disruptedPods", &name], now.as_str());
         Ok(())
     })
@@ -77,10 +120,54 @@ async fn spend_budget(call: &Call<'_>, pod: &Object) -> Result<(), Status> {
     .map(|_| ())
 }
 
-fn refused(budget: &str) -> Status {
+/// Whether the pod does not count as healthy, and the budget lets such pods go.
+fn is_spare(pod: &Value, budget: &Value) -> bool {
+    if is_ready(pod) {
+        return false;
+    }
+    let count = |field| budget.int_at(&["status", field]).unwrap_or(0);
+    let (healthy, wanted) = (count("currentHealthy"), count("desiredHealthy"));
+    budget.str_at(&["spec", "unhealthyPodEvictionPolicy"]) == Some("AlwaysAllow")
+        || healthy >= wanted && wanted > 0
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.items_at(&["status", "conditions"]);
+    conditions.iter().any(|condition| {
+        condition.str_at(&["type"]) == Some("Ready") && condition.str_at(&["status"]) == Some("True")
+    })
+}
+
+/// Whether the budget has a disruption left.
+fn check(name: &str, budget: &Value) -> Result<(), Status> {
+    let status = |field| budget.int_at(&["status", field]).unwrap_or(0);
+    let generation = budget.int_at(&["metadata", "generation"]).unwrap_or(0);
+    if status("observedGeneration") < generation {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(refused(why).with_retry_after(10));
+    }
+    let forbidden = |why| Err(Status::forbidden("policy", "poddisruptionbudget", name, why));
+    let allowed = status("disruptionsAllowed");
+    if allowed < 0 {
+        return forbidden("pdb disruptions allowed is negative");
+    }
+    let unconfirmed = budget.at(&["status", "disruptedPods"]).and_then(Value::as_object);
+    if unconfirmed.is_some_and(|pods| pods.len() > MOST_UNCONFIRMED) {
+        return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
+    }
+    if allowed == 0 {
+        let (wanted, healthy) = (status("desiredHealthy"), status("currentHealthy"));
+        let why =
+            format!("The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently");
+        return Err(refused(why));
+    }
+    Ok(())
+}
+
+fn refused(why: String) -> Status {
     let cause = Cause {
-        cause: CauseType::Internal,
-        message: format!("The disruption budget {budget} needs more healthy pods than there are now"),
+        cause: CauseType::DisruptionBudget,
+        message: why,
         field: String::new(),
     };
     Status::new(
@@ -88,4 +175,65 @@ fn refused(budget: &str) -> Status {
         "Cannot evict pod as it would violate the pod's disruption budget.",
     )
     .with_causes(vec![cause])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: Value) -> (u16, String) {
+        let budget = value!({"metadata": {"generation": 1}, "spec": {}, "status": (status)});
+        match check("b", &budget) {
+            Ok(()) => (0, String::new()),
+            Err(status) => {
+                let causes = status.details.map(|details| details.causes).unwrap_or_default();
+                (
+                    status.code,
+                    causes
+                        .first()
+                        .map_or(status.message, |cause| cause.message.clone()),
+                )
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_says_why_it_forbids() {
+        assert_eq!(
+            refusal(value!({"observedGeneration": 1, "disruptionsAllowed": 1})).0,
+            0
+        );
+        let (code, why) = refusal(value!({"disruptionsAllowed": 1}));
+        assert_eq!(
+            (code, why.as_str()),
+            (
+                429,
+                "The disruption budget b is still being processed by the server."
+            )
+        );
+        let spent = value!({"observedGeneration": 1, "disruptionsAllowed": 0, "desiredHealthy": 2, "currentHealthy": 2});
+        let (code, why) = refusal(spent);
+        assert_eq!(
+            (code, why.as_str()),
+            (
+                429,
+                "The disruption budget b needs 2 healthy pods and has 2 currently"
+            )
+        );
+        assert_eq!(
+            refusal(value!({"observedGeneration": 1, "disruptionsAllowed": (-1)})).0,
+            403
+        );
+    }
+
+    #[test]
+    fn unready_pods_go_where_the_budget_can_spare_them() {
+        let pod = |ready: &str| value!({"status": {"conditions": [{"type": "Ready", "status": (ready)}]}});
+        let budget = |spec: Value, healthy: i64| value!({"spec": (spec), "status": {"desiredHealthy": 2, "currentHealthy": (healthy)}});
+        let always = value!({"unhealthyPodEvictionPolicy": "AlwaysAllow"});
+        assert!(is_spare(&pod("False"), &budget(always.clone(), 0)));
+        assert!(!is_spare(&pod("True"), &budget(always, 0)));
+        assert!(is_spare(&pod("False"), &budget(value!({}), 2)));
+        assert!(!is_spare(&pod("False"), &budget(value!({}), 1)));
+    }
 }

@@ -202,3 +202,53 @@ async fn the_newer_group_of_events_demands_more() {
         "{fixed}"
     );
 }
+
+#[tokio::test]
+async fn an_evicted_pod_is_told_why_and_guarded_by_its_budget() {
+    let client = admin().await;
+    let core = |plural| GroupVersionResource::new("", "v1", plural);
+    let account = value!({"metadata": {"name": "default"}});
+    client
+        .create(&core("serviceaccounts"), "default", &account)
+        .await
+        .unwrap();
+    let pod = value!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {
+        "nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+    client.create(&core("pods"), "default", &pod).await.unwrap();
+    let running =
+        value!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    client
+        .merge_patch(&core("pods"), "default", "p", "status", &running)
+        .await
+        .unwrap();
+    let budgets = GroupVersionResource::new("policy", "v1", "poddisruptionbudgets");
+    let budget = value!({"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "minAvailable": 1}});
+    client.create(&budgets, "default", &budget).await.unwrap();
+    let evict = async || {
+        let eviction = value!({"metadata": {"name": "p"}});
+        client
+            .create_subresource(&core("pods"), "default", "p", "eviction", &eviction)
+            .await
+    };
+    let early = evict().await.unwrap_err();
+    assert_eq!(
+        (early.code, early.details.as_ref().unwrap().retry_after_seconds),
+        (429, 10)
+    );
+    let counted = value!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
+    client
+        .merge_patch(&budgets, "default", "b", "status", &counted)
+        .await
+        .unwrap();
+    evict().await.unwrap();
+    let pod = client.get(&core("pods"), "default", "p").await.unwrap().tree();
+    assert!(pod.at(&["metadata", "deletionTimestamp"]).is_some());
+    let conditions = pod.items_at(&["status", "conditions"]);
+    assert!(conditions.iter().any(|condition| {
+        condition.str_at(&["type"]) == Some("DisruptionTarget")
+            && condition.str_at(&["reason"]) == Some("EvictionByEvictionAPI")
+    }));
+    let budget = client.get(&budgets, "default", "b").await.unwrap().tree();
+    assert_eq!(budget.int_at(&["status", "disruptionsAllowed"]), Some(0));
+    assert!(budget.at(&["status", "disruptedPods", "p"]).is_some());
+}
