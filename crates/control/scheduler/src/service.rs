@@ -1,6 +1,7 @@
 //! The loop: watch events into cache and queue, pods out of the queue, bindings, conditions and the end of those that
 //! make room to the API.
 
+mod room;
 mod watches;
 mod writes;
 
@@ -14,7 +15,6 @@ use cloudeck_machinery::{Object, ObjectKey, Reason, Status};
 use cloudeck_task::Scope;
 use cloudeck_telemetry::chain;
 use compact_str::CompactString;
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -22,17 +22,18 @@ use crate::cache::Cache;
 use crate::decision::{Decision, Refusal, Search, schedule};
 use crate::model::PodInfo;
 use crate::plugins::{ClusterEvent, Plugin, default_plugins};
-use crate::preemption::{Preemption, preempt};
 use crate::queue::Queue;
 use watches::{Changes, Watches};
-use writes::{Unplaced, clear_nomination, end_victim, reference, tell_unplaced, write_binding};
+use writes::{Unplaced, reference, tell_unplaced, write_binding};
 
 /// The scheduler that pods get when they name none.
 const NAME: &str = "default-scheduler";
 /// Results of writes that may wait; a full channel only delays those tasks.
 const OUTCOMES: usize = 256;
-/// How many pods are placed before watch events are looked at again.
-const BURST: usize = 64;
+/// How long pods are placed before others have their turn and watch events are looked at again.
+const SLICE: Duration = Duration::from_micros(500);
+/// How many changes are taken in before others have their turn.
+const CHANGES_PER_TURN: usize = 64;
 /// The longest message of an event that the API takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -121,7 +122,7 @@ impl Service {
             others: scheduler.watches.subscribe(),
         };
         loop {
-            self.catch_up(&mut seen, &mut outcomes);
+            self.catch_up(&mut seen, &mut outcomes).await;
             if self.place_some() {
                 // More are waiting: let others run, then go on.
                 tokio::task::yield_now().await;
@@ -141,13 +142,24 @@ impl Service {
         }
     }
 
-    fn catch_up(&mut self, seen: &mut Subscriptions, outcomes: &mut mpsc::Receiver<Outcome>) {
+    async fn catch_up(&mut self, seen: &mut Subscriptions, outcomes: &mut mpsc::Receiver<Outcome>) {
+        let mut turns = 0_usize;
+        let mut is_over = || {
+            turns += 1;
+            turns.is_multiple_of(CHANGES_PER_TURN)
+        };
         seen.others.take_all(&mut self.cache.surroundings);
         while let Some(change) = seen.nodes.try_next() {
             self.node_changed(&change);
+            if is_over() {
+                tokio::task::yield_now().await;
+            }
         }
         while let Some(change) = seen.pods.try_next() {
             self.pod_changed(change);
+            if is_over() {
+                tokio::task::yield_now().await;
+            }
         }
         while let Ok(outcome) = outcomes.try_recv() {
             self.ended(outcome);
@@ -255,7 +267,8 @@ impl Service {
 
     /// Tries waiting pods. True when more are waiting.
     fn place_some(&mut self) -> bool {
-        for _ in 0..BURST {
+        let began = Instant::now();
+        while began.elapsed() < SLICE {
             let now = self.now();
             let Some(pod) = self.queue.pop(now) else {
                 return false;
@@ -329,78 +342,6 @@ impl Service {
             self.cache.nominate(pod, kept);
         }
         self.queue.refuse(&pod.uid, refusal, kept.as_deref(), now);
-    }
-
-    /// Tries to make room for the pod. Gives the node that is kept for it from now on: an empty name for none, nothing
-    /// when it stays as it was.
-    fn make_room(&mut self, pod: &PodInfo, refusal: &mut Refusal) -> Option<CompactString> {
-        if refusal.nodes == 0 {
-            return Some(CompactString::default());
-        }
-        if self.preempting.contains(&pod.uid) {
-            "waiting for the preemption for this pod to be finished".clone_into(&mut refusal.preemption);
-            return None;
-        }
-        let outcome = preempt(pod, &self.cache, &self.plugins, refusal, self.search.turn());
-        refusal.preemption = outcome.message().into_owned();
-        match outcome {
-            Preemption::NotEligible(_) => None,
-            Preemption::Vain(_) => Some(CompactString::default()),
-            Preemption::Room { node, victims } => {
-                self.give_up_lesser_nominations(pod, &node);
-                self.end_victims(pod, victims, &node);
-                Some(node)
-            }
-        }
-    }
-
-    /// Less important pods for which the node is kept may no longer fit: they look for another one.
-    fn give_up_lesser_nominations(&mut self, pod: &PodInfo, node: &str) {
-        let lesser = self.cache.nominated(node).iter();
-        let lesser: Vec<_> = lesser
-            .filter(|other| other.priority < pod.priority)
-            .cloned()
-            .collect();
-        for other in lesser {
-            self.cache.forget_nomination(&other.uid);
-            self.queue.give_up_kept(&other.uid);
-            let client = self.client.clone();
-            self.scope.spawn_until_shutdown("nomination", async move {
-                if let Err(status) = clear_nomination(&client, &other).await {
-                    tracing::debug!(pod = %other.key, error = %status, "nomination not taken back");
-                }
-            });
-        }
-    }
-
-    fn end_victims(&mut self, pod: &PodInfo, victims: Vec<Arc<PodInfo>>, node: &str) {
-        let victims: Vec<_> = victims.into_iter().filter(|victim| !victim.deleting).collect();
-        if victims.is_empty() {
-            return;
-        }
-        self.preempting.insert(pod.uid.clone());
-        let (client, outcome, recorder) = (self.client.clone(), self.outcome.clone(), self.recorder.clone());
-        let (uid, message) = (
-            pod.uid.clone(),
-            format!("Preempted by pod {} on node {node}", pod.uid),
-        );
-        self.scope.spawn_until_shutdown("preemption", async move {
-            let ends = victims.iter().map(async |victim| {
-                let ended = end_victim(&client, victim).await;
-                match &ended {
-                    Ok(()) => {
-                        recorder.event(reference(victim), EventType::Normal, "Preempted", message.clone());
-                    }
-                    Err(status) => {
-                        tracing::warn!(pod = %victim.key, error = %status, "pod not preempted; trying again");
-                    }
-                }
-                ended.is_ok()
-            });
-            let done = join_all(ends).await.into_iter().all(|ended| ended);
-            // The scheduler is gone only at shutdown.
-            let _ = outcome.send(Outcome::Preempted { uid, done }).await;
-        });
     }
 
     fn say_gated(&self, object: &Arc<Object>) {

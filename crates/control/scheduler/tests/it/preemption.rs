@@ -53,7 +53,10 @@ async fn an_important_pod_pushes_the_fewest_off_and_takes_their_place() {
     bench.pod("late", "1", "").await;
     bench.until_refused("late").await;
     bench.end("large").await;
-    bench.until_bound("new", "a").await;
+    let arrived = |pod: &Value| {
+        pod.str_at(&["spec", "nodeName"]) == Some("a") && pod.at(&["status", "nominatedNodeName"]).is_none()
+    };
+    bench.until("v1", "pods", "new", "its node", arrived).await;
     let small = bench
         .until("v1", "pods", "small", "its being there", |_| true)
         .await;
