@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
 mod boot;
+mod charts;
 mod foreign;
 mod kubectl;
 mod manifests;
