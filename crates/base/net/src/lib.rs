@@ -16,6 +16,7 @@
 pub mod cidr;
 pub mod conntrack;
 pub mod legacy;
+mod module;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;

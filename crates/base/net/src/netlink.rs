@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
+use crate::module::when_loaded;
 use crate::namespace::{NamespaceError, NetNamespace};
 
 mod attribute;
@@ -98,13 +99,15 @@ impl NetlinkSocket {
             Protocol::Route => None,
             Protocol::Netfilter => Some(rustix::net::netlink::NETFILTER),
         };
-        let fd = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            number,
-        )
-        .map_err(NetlinkError::Open)?;
+        let make = || {
+            rustix::net::socket_with(
+                AddressFamily::NETLINK,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                number,
+            )
+        };
+        let fd = when_loaded(|errno| *errno == Errno::PROTONOSUPPORT, make).map_err(NetlinkError::Open)?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(NetlinkError::Open)?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(ANSWER_DEADLINE))
             .map_err(NetlinkError::Open)?;

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::Ipv4Cidr;
+use crate::module::when_loaded;
 use crate::namespace::NetNamespace;
 use crate::netlink::{Message, NetlinkError, NetlinkSocket, ParseError, Protocol, Requests};
 
@@ -117,14 +118,20 @@ impl RouteSocket {
     }
 
     /// Makes a pair of devices, one end of it in another namespace.
+    ///
+    /// # Blocking
+    /// The first pair on a machine loads the kernel's module for it; half a second where there is none.
     pub fn add_veth(
         &mut self,
         spec: &VethSpec<'_>,
         peer_namespace: BorrowedFd<'_>,
     ) -> Result<(), NetlinkError> {
-        let mut requests = Requests::new();
-        request::add_veth(&mut requests, spec, peer_namespace.as_raw_fd());
-        self.execute(requests)
+        let missing = |error: &NetlinkError| error.refusal() == Some(Errno::OPNOTSUPP);
+        when_loaded(missing, || {
+            let mut requests = Requests::new();
+            request::add_veth(&mut requests, spec, peer_namespace.as_raw_fd());
+            self.execute(requests)
+        })
     }
 
     /// Changes a device.
