@@ -1,5 +1,7 @@
 //! What the scheduler writes: bindings, conditions, the end of pods that make room.
 
+use std::time::Duration;
+
 use cloudeck_client::Client;
 use cloudeck_controller::ObjectReference;
 use cloudeck_machinery::value::Map;
@@ -17,10 +19,36 @@ pub(super) async fn write_binding(client: &Client, pod: &PodInfo, node: &str) ->
         "metadata": {"name": (pod.key.name.as_str()), "namespace": (pod.key.namespace.as_str()), "uid": (pod.uid.as_str())},
         "target": {"kind": "Node", "name": (node)}
     });
-    client
+    let written = client
         .create_subresource(&pods(), &pod.key.namespace, &pod.key.name, "binding", &binding)
-        .await
-        .map(drop)
+        .await;
+    match written {
+        Err(status) if is_ambiguous(&status) && is_bound(client, pod, node).await => Ok(()),
+        written => written.map(drop),
+    }
+}
+
+/// Whether the binding may have been written though its answer says nothing of it, or says that there is one.
+fn is_ambiguous(status: &Status) -> bool {
+    status.code >= 500 || status.reason == Reason::Conflict
+}
+
+/// Asks until there is an answer: a pod that is taken for unbound while it is bound gives its room away a second time.
+async fn is_bound(client: &Client, pod: &PodInfo, node: &str) -> bool {
+    const FIRST_RETRY: Duration = Duration::from_millis(100);
+    const LONGEST_RETRY: Duration = Duration::from_secs(10);
+    let mut retry = FIRST_RETRY;
+    loop {
+        match client.get(&pods(), &pod.key.namespace, &pod.key.name).await {
+            Ok(object) => {
+                let bound_to = object.tree().str_at(&["spec", "nodeName"]) == Some(node);
+                return bound_to && *object.uid == *pod.uid;
+            }
+            Err(status) if status.code < 500 => return false,
+            Err(_) => tokio::time::sleep(retry).await,
+        }
+        retry = (retry * 2).min(LONGEST_RETRY);
+    }
 }
 
 /// Why a pod has no node, and for which one it waits.
