@@ -135,6 +135,10 @@ impl World {
 
     fn deployments_are_complete(&self) {
         for (key, deployment) in self.of("apps/deployments/") {
+            if self.is_stuck_as_upstream(deployment) {
+                self.trace.line(format!("{key} is stuck, as upstream's would be"));
+                continue;
+            }
             let wanted = number(deployment, &["spec", "replicas"]);
             let status = |field: &str| number(deployment, &["status", field]);
             let fields = [
@@ -175,6 +179,23 @@ impl World {
             }
             self.is_observed(key, deployment);
         }
+    }
+
+    /// A Recreate that was made over the sets of a rolling update, or became one in the middle of it, and was scaled
+    /// meanwhile: upstream's controller takes that for a change of scale alone (`isScalingEvent`), and a Recreate
+    /// scales no two sets at once. Nothing ever happens to it again until it has one set or its old size.
+    fn is_stuck_as_upstream(&self, deployment: &Value) -> bool {
+        let wanted = number(deployment, &["spec", "replicas"]).to_string();
+        let sets = self.owned_by("apps/replicasets/", deployment);
+        let active = sets.iter().filter(|set| number(set, &["spec", "replicas"]) > 0);
+        let desired = [
+            "metadata",
+            "annotations",
+            "deployment.kubernetes.io/desired-replicas",
+        ];
+        let told: Vec<_> = active.map(|set| set.str_at(&desired)).collect();
+        let differs = told.iter().any(|told| told.is_some_and(|told| told != wanted));
+        deployment.str_at(&["spec", "strategy", "type"]) == Some("Recreate") && told.len() > 1 && differs
     }
 
     fn is_observed(&self, key: &str, tree: &Value) {

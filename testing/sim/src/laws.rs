@@ -20,6 +20,8 @@ pub(crate) type Current = BTreeMap<Arc<str>, (u64, Bytes)>;
 const STALE: Duration = Duration::from_mins(1);
 /// Nothing in a cluster of this size is written so often within a minute, except by somebody who runs in circles.
 const CHURN: usize = 100;
+/// What counts pods may change with each of them, and there may be many.
+const CHURN_OF_COUNTS: usize = 500;
 
 pub(crate) struct Laws {
     trace: Trace,
@@ -58,8 +60,8 @@ impl Laws {
         self.rollouts = Some(Rollouts::new(&self.trace));
     }
 
-    /// A scheduler that does not know whether it bound a pod takes the room for free until its watch tells otherwise; so
-    /// does upstream's. The kubelet then refuses the pod.
+    /// The scheduler ends: its successor may not know of a binding that is still on its way. The kubelet then refuses
+    /// the pod.
     pub(crate) fn binding_in_doubt(&mut self) {
         self.binding_in_doubt = host::elapsed() + STALE;
     }
@@ -96,7 +98,10 @@ impl Laws {
         let now = host::elapsed();
         let changes = self.changes.entry(Arc::clone(&entry.key)).or_default();
         changes.push_back(now);
-        if changes.len() <= CHURN {
+        let counts = ["apps/", "discovery.k8s.io/endpointslices/", "core/endpoints/"];
+        let counts_pods = counts.iter().any(|kind| entry.key.starts_with(kind));
+        let most = if counts_pods { CHURN_OF_COUNTS } else { CHURN };
+        if changes.len() <= most {
             return;
         }
         let first = changes.pop_front().unwrap_or_default();

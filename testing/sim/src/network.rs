@@ -263,11 +263,7 @@ impl Transport for Link {
             if request.verb != Verb::Create {
                 self.network.made(&format!("{} {what}", self.name));
             }
-            let binds = request.subresource == "binding";
             let outcome = self.carry(request).await;
-            if binds && outcome.as_ref().is_err_and(|status| status.code != 404) {
-                self.network.inner.book.binding_in_doubt();
-            }
             let how = match &outcome {
                 Ok(_) => "ok".to_owned(),
                 Err(status) => format!("{} {}", status.code, status.message),

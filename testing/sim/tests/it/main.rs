@@ -28,7 +28,7 @@ fn a_seed_happens_the_same_way_twice_and_another_differently() {
 
 #[test]
 fn no_seed_breaks_a_law() {
-    let (text, clean) = sim(&["1", "--count", "20"]);
+    let (text, clean) = sim(&["1", "--count", "12"]);
     assert!(
         clean,
         "replay one with: cargo run -p cloudeck-sim -- SEED --trace\n{text}"
