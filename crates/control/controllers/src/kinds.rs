@@ -24,6 +24,7 @@ resources! {
     service_accounts => "" "v1" "serviceaccounts",
     replica_sets => "apps" "v1" "replicasets",
     deployments => "apps" "v1" "deployments",
+    disruption_budgets => "policy" "v1" "poddisruptionbudgets",
     endpoint_slices => "discovery.k8s.io" "v1" "endpointslices",
     leases => "coordination.k8s.io" "v1" "leases",
     cluster_roles => "rbac.authorization.k8s.io" "v1" "clusterroles",

@@ -5,8 +5,8 @@
 //!
 //! Absences: no clock or randomness in a decision, no polling, no list outside the informers (but of a namespace that
 //! ends), no decoded object that is written back (writes are value trees, patches and deletions). Knows neither the
-//! server's insides nor the store. Not here: Jobs, DaemonSets, StatefulSets, volumes, disruption budgets,
-//! certificates, rates of eviction by zone.
+//! server's insides nor the store. Not here: Jobs, DaemonSets, StatefulSets, volumes, certificates, rates of eviction by
+//! zone.
 //!
 //! Start reading at [`start`], then `replicaset`, which has the shape of all of them.
 
@@ -14,6 +14,7 @@ mod claim;
 mod clock;
 mod cluster_roles;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod everything;
 mod expiry;
@@ -42,6 +43,7 @@ use clock::Clock;
 use cluster_roles::{ClusterRole, ClusterRoles};
 use deployment::Deployments;
 use deployment::facts::Deployment;
+use disruption::{Budget, Disruptions};
 use endpoints::service::Service;
 use endpoints::{EndpointSlices, LegacyEndpoints, Mirror, Slice};
 use everything::{Everything, Informers};
@@ -176,6 +178,7 @@ macro_rules! controllers {
 controllers![
     ReplicaSets,
     Deployments,
+    Disruptions,
     EndpointSlices,
     LegacyEndpoints,
     Mirror,
@@ -217,6 +220,7 @@ fn workloads(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
         client,
         scope,
         views,
+        everything,
         clock,
         ..
     } = parts;
@@ -233,6 +237,13 @@ fn workloads(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
             client("deployment-controller"),
             scope,
             (&views.deployments, sets, pods),
+            (*clock).clone(),
+        )),
+        Box::new(Disruptions::new(
+            client("disruption-controller"),
+            scope,
+            (&views.disruption_budgets, pods, sets, &views.deployments),
+            everything,
             (*clock).clone(),
         )),
     ]
@@ -392,6 +403,7 @@ views! {
     pods: Pod,
     replica_sets: ReplicaSet,
     deployments: Deployment,
+    disruption_budgets: Budget,
     services: Service,
     endpoints: Whole,
     endpoint_slices: Slice,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod deployments;
+mod disruptions;
 mod garbage;
 mod namespaces;
 mod nodes;
