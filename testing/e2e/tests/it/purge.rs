@@ -4,9 +4,10 @@ use cloudeck_e2e::Cluster;
 
 use crate::manifests::web;
 
-/// Everything that a cluster could leave on its machine, one thing per line.
+/// Everything that a cluster could leave on its machine, one thing per line. The machine's own two processes may still
+/// be getting ready when it is looked at first.
 const INVENTORY: &str = r#"
-echo "== processes"; ps axo pid,args | grep -v -e 'ps axo' -e 'grep -v' -e 'sh -c'
+echo "== processes"; ps axo pid,args | grep -v -e 'ps axo' -e 'grep -v' -e 'sh -c' -e 'machine.sh inside' -e ' cat$'
 echo "== mounts"; cut -d' ' -f1-3 /proc/mounts | sort
 echo "== links"; busybox ip -o link | sed 's/^[0-9]*: //'
 echo "== addresses"; busybox ip -o address
