@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::tools;
+use crate::{tools, up};
 use build::{Artifacts, TestProgram};
 
 /// What tests did.
@@ -30,7 +30,10 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-const STAGES: [&str; 4] = ["unit", "root", "e2e", "cgroup2"];
+const STAGES: [&str; 5] = ["unit", "root", "e2e", "cgroup2", "release"];
+
+/// The end-to-end tests of the shipped binary; the rest are run with the one of the development profile.
+const OF_RELEASE: &str = "release::";
 
 /// Runs the stages named, or all.
 ///
@@ -79,25 +82,31 @@ impl Suite {
             ("root", TestProgram::is_integration),
         ] {
             if wanted(stage) {
-                self.stage(stage, || Ok(((), run_programs(&artifacts, is_in, &environment))));
+                self.stage(stage, || {
+                    Ok(((), run_programs(&artifacts, is_in, &[], &environment)))
+                });
             }
         }
+        let end_to_end = |binary: &Path, arguments: &[&str]| {
+            let kubectl = tools::ensure_kubectl(go.as_deref())?;
+            let environment = [
+                ("PATH", path.clone()),
+                ("CLOUDECK_BIN", binary.into()),
+                ("CLOUDECK_KUBECTL", kubectl.into()),
+            ];
+            let is_in = TestProgram::is_end_to_end;
+            Ok(((), run_programs(&artifacts, is_in, arguments, &environment)))
+        };
         if wanted("e2e") {
             self.stage("e2e", || {
-                let kubectl = tools::ensure_kubectl(go.as_deref())?;
-                let environment = [
-                    ("PATH", path.clone()),
-                    ("CLOUDECK_BIN", artifacts.binary("cloudeck")?.into()),
-                    ("CLOUDECK_KUBECTL", kubectl.into()),
-                ];
-                Ok((
-                    (),
-                    run_programs(&artifacts, TestProgram::is_end_to_end, &environment),
-                ))
+                end_to_end(artifacts.binary("cloudeck")?, &["--skip", OF_RELEASE])
             });
         }
         if wanted("cgroup2") {
             self.stage("cgroup2", || Ok(((), lane::run(root, &artifacts)?)));
+        }
+        if wanted("release") {
+            self.stage("release", || end_to_end(&up::release(root)?, &[OF_RELEASE]));
         }
     }
 
@@ -124,13 +133,14 @@ impl Suite {
 fn run_programs(
     artifacts: &Artifacts,
     is_in: fn(&TestProgram) -> bool,
+    arguments: &[&str],
     environment: &[(&str, std::ffi::OsString)],
 ) -> Tally {
     /// Far longer than any program takes: one that hangs shall not hold up the others for ever.
     const LIMIT: Duration = Duration::from_mins(15);
     let mut tally = Tally::default();
     for program in artifacts.tests.iter().filter(|program| is_in(program)) {
-        tally += program::run(program, environment, LIMIT);
+        tally += program::run(program, arguments, environment, LIMIT);
     }
     tally
 }

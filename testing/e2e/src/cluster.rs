@@ -114,13 +114,7 @@ impl Cluster {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.machine.command(program("CLOUDECK_BIN", || {
-            let folder = std::env::current_exe()
-                .unwrap()
-                .parent()
-                .and_then(|deps| Some(deps.parent()?.to_owned()));
-            folder.unwrap().join("cloudeck")
-        }));
+        let mut command = self.machine.command(shipped_binary());
         let data = self.data();
         command
             .args(arguments)
@@ -257,6 +251,17 @@ impl Drop for Cluster {
             let _ = daemon.wait();
         }
     }
+}
+
+/// The binary that is tested.
+pub fn shipped_binary() -> PathBuf {
+    program("CLOUDECK_BIN", || {
+        let folder = std::env::current_exe()
+            .unwrap()
+            .parent()
+            .and_then(|deps| Some(deps.parent()?.to_owned()));
+        folder.unwrap().join("cloudeck")
+    })
 }
 
 fn program(variable: &str, otherwise: impl Fn() -> PathBuf) -> PathBuf {

@@ -19,7 +19,7 @@ mod machine;
 mod run;
 mod terminal;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, shipped_binary};
 pub use http::{HttpError, get};
 pub use machine::Machine;
 pub use run::{Done, run};

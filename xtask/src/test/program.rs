@@ -11,9 +11,14 @@ use super::Tally;
 use super::build::TestProgram;
 
 /// Runs it to the end, or kills it at the limit: what tests start ends with them or is cleared by the next run. Its output is shown when something failed.
-pub(crate) fn run(program: &TestProgram, environment: &[(&str, OsString)], limit: Duration) -> Tally {
+pub(crate) fn run(
+    program: &TestProgram,
+    arguments: &[&str],
+    environment: &[(&str, OsString)],
+    limit: Duration,
+) -> Tally {
     let begun = Instant::now();
-    let (text, ended_well) = match start(program, environment) {
+    let (text, ended_well) = match start(program, arguments, environment) {
         Ok(child) => finish(child, limit),
         Err(error) => (
             format!("cannot start {}: {error}", program.executable.display()),
@@ -40,9 +45,14 @@ struct Running {
     output: mpsc::Receiver<String>,
 }
 
-fn start(program: &TestProgram, environment: &[(&str, OsString)]) -> std::io::Result<Running> {
+fn start(
+    program: &TestProgram,
+    arguments: &[&str],
+    environment: &[(&str, OsString)],
+) -> std::io::Result<Running> {
     let mut command = Command::new(&program.executable);
     command
+        .args(arguments)
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder);
     command.envs(environment.iter().map(|(name, value)| (name, value)));

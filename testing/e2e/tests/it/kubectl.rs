@@ -42,7 +42,7 @@ fn what_is_served_can_be_listed_and_explained() {
 }
 
 #[test]
-fn objects_are_applied_compared_shown_labelled_and_edited() {
+fn objects_are_applied_and_compared() {
     let cluster = Cluster::start();
     let manifest = web("web", 1, "v1");
     assert!(
@@ -74,7 +74,12 @@ fn objects_are_applied_compared_shown_labelled_and_edited() {
     let changed = cluster.kubectl_with("diff -f -", &web("web", 1, "v2"));
     assert_eq!(changed.status.code(), Some(1));
     assert!(changed.stdout.contains("v2"), "{changed}");
+}
 
+#[test]
+fn objects_are_shown_labelled_and_edited() {
+    let cluster = Cluster::start();
+    cluster.apply(&web("web", 1, "v1"));
     cluster
         .kubectl("rollout status deployment/web --timeout=60s")
         .ok();

@@ -13,5 +13,6 @@ mod pods;
 mod purge;
 mod recovery;
 mod refusals;
+mod release;
 mod scheduling;
 mod services;

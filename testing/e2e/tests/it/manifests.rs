@@ -35,7 +35,7 @@ spec:
 /// A pod that runs a shell script, with its name as its container's.
 pub(crate) fn pod(name: &str, script: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, labels: {{app: {name}}}}}
@@ -45,7 +45,7 @@ spec:
   - name: {name}
     image: example.test/busybox:1
     command: [/bin/sh, -c, '{script}']
-"#
+"
     )
 }
 

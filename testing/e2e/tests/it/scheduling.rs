@@ -148,3 +148,40 @@ spec:
         assert!(events.contains(words), "{words} is missing in {events}");
     }
 }
+
+#[test]
+fn a_drain_stops_at_a_budget_and_a_quota_tells_what_is_used() {
+    let cluster = Cluster::start();
+    let node = cluster.field("nodes", "{.items[0].metadata.name}");
+    cluster
+        .kubectl("create quota all --hard=pods=5,count/deployments.apps=3")
+        .ok();
+    cluster.apply(&deployment("kept", 1, ""));
+    cluster
+        .kubectl("create poddisruptionbudget kept --selector=app=kept --min-available=1")
+        .ok();
+    let quota = "resourcequota all";
+    cluster.wait_for_field(quota, "{.status.used.pods}", "1");
+    cluster.wait_for_field(quota, "{.status.used.count/deployments\\.apps}", "1");
+    cluster.wait_for_field("pdb kept", "{.status.currentHealthy}", "1");
+    cluster.wait_for_field("pdb kept", "{.status.conditions[0].reason}", "InsufficientPods");
+    let drain = format!("drain {node} --ignore-daemonsets --timeout=2s");
+    let refused = cluster.kubectl(&drain).refused();
+    assert!(
+        refused.contains("Cannot evict pod as it would violate the pod's disruption budget."),
+        "{refused}"
+    );
+    cluster.kubectl("delete pdb kept").ok();
+    cluster
+        .kubectl(&format!("drain {node} --ignore-daemonsets --timeout=60s"))
+        .ok();
+    let message = "{.items[0].status.conditions[?(@.type=='PodScheduled')].message}";
+    cluster.wait_for_field(
+        "pods -l app=kept",
+        message,
+        "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful \
+         for scheduling.",
+    );
+    cluster.kubectl(&format!("uncordon {node}")).ok();
+    cluster.wait_for_field("pods -l app=kept", "{.items[0].status.phase}", "Running");
+}
