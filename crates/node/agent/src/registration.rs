@@ -170,9 +170,13 @@ fn status(node: &Node, info: &MachineInfo, port: u16, ready: bool, before: Optio
         },
         "images": (images(node)),
         "features": {"supplementalGroupsPolicy": true},
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+        "runtimeHandlers": [(handler("")), (handler("cloudeck"))],
         "conditions": (conditions(node, ready, before))
     })
+}
+
+fn handler(name: &str) -> Value {
+    value!({"name": (name), "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}})
 }
 
 fn conditions(node: &Node, ready: bool, before: Option<&Value>) -> Value {

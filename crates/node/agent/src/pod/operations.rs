@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
+use cloudeck_machinery::GroupVersionResource;
 use cloudeck_network::{AttachRequest, HostPort};
 use cloudeck_runtime::{ContainerId, ContainerState, SandboxId};
 use cloudeck_telemetry::chain;
@@ -24,6 +25,8 @@ use super::worker::{field_path, pod_reference};
 use crate::node::Node;
 use crate::{hooks, volumes};
 
+/// What RuntimeClasses call the node's own runtime.
+const RUNTIME_HANDLER: &str = "cloudeck";
 /// The wait after a stop that failed, before it is tried again.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 /// Every process has this long between the signal and the kill, whatever grace is left (upstream's
@@ -133,6 +136,9 @@ impl Operations {
         if spec.host_network != Some(true) && !host_ports.is_empty() {
             return Err("hostPort is not supported; use a NodePort Service or hostNetwork".to_owned());
         }
+        if let Some(handler) = self.foreign_runtime(spec).await? {
+            return Err(format!("no runtime for \"{handler}\" is configured"));
+        }
         let names = PodNames::of(pod, spec, &self.node.config.cluster_domain);
         let hostname = names.of_kernel(spec).map_err(|e| e.to_string())?;
         let status = self
@@ -159,6 +165,19 @@ impl Operations {
                 Err(message)
             }
         }
+    }
+
+    /// The handler of the pod's RuntimeClass, if it is not this node's own runtime.
+    async fn foreign_runtime(&self, spec: &PodSpec) -> Result<Option<String>, String> {
+        let Some(name) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        let classes = GroupVersionResource::new("node.k8s.io", "v1", "runtimeclasses");
+        let class = self.node.client.get(&classes, "", name).await;
+        let class = class.map_err(|e| format!("failed to get RuntimeClass \"{name}\": {e}"))?;
+        let handler = class.tree().str_at(&["handler"]).unwrap_or_default().to_owned();
+        let own = handler.is_empty() || handler == RUNTIME_HANDLER;
+        Ok((!own).then_some(handler))
     }
 
     /// Removes a sandbox that will not be used.

@@ -174,6 +174,13 @@ impl Lab {
             .unwrap();
     }
 
+    /// Creates a RuntimeClass with a handler of the same name.
+    pub(crate) async fn runtime_class(&self, name: &str) {
+        let classes = GroupVersionResource::new("node.k8s.io", "v1", "runtimeclasses");
+        let class = value!({"metadata": {"name": (name)}, "handler": (name)});
+        self.admin.create(&classes, "", &class).await.unwrap();
+    }
+
     pub(crate) async fn patch(&self, resource: &str, name: &str, patch: Value) {
         self.admin
             .merge_patch(&core(resource), "default", name, "", &patch)

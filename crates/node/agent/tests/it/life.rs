@@ -182,3 +182,19 @@ async fn a_seccomp_profile_of_the_nodes_own_is_found_and_holds() {
     let waits = |pod: &Value| reason(container(pod, "c"), "waiting") == Some("CreateContainerError");
     lab.until("q", "an error that names the profile", waits).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_the_node_does_not_have_runs_nothing() {
+    let lab = Lab::new().await;
+    for name in ["runsc", "cloudeck"] {
+        lab.runtime_class(name).await;
+        let spec = value!({"runtimeClassName": (name), "containers": [(shell(IDLE))]});
+        lab.create(name, spec).await;
+    }
+    lab.until_ready("cloudeck").await;
+    let pod = lab.pod("runsc").await.unwrap();
+    assert_eq!(pod.str_at(&["status", "phase"]), Some("Pending"));
+    assert_eq!(lab.runtime().sandboxes().len(), 1);
+    lab.delete("runsc", None).await;
+    lab.until_gone("runsc").await;
+}
