@@ -99,6 +99,12 @@ fn features(spec: &PodSpec) -> Option<Rejection> {
         .any(|rule| rule.action == "RestartAllContainers");
     let missing = if spec.host_users == Some(false) {
         "UserNamespacesSupport"
+    } else if spec
+        .resource_claims
+        .as_ref()
+        .is_some_and(|claims| !claims.is_empty())
+    {
+        "DynamicResourceAllocation"
     } else if restarts_all {
         "RestartAllContainersOnContainerExits"
     } else {
@@ -160,6 +166,8 @@ mod tests {
         let users = said(serde_json::json!({"hostUsers": false})).unwrap();
         let message = "Pod requires node features that are not available: UserNamespacesSupport";
         assert_eq!(users, ("PodFeatureUnsupported", message.to_owned()));
+        let claims = said(serde_json::json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]}));
+        assert_eq!(claims.map(|r| r.0), Some("PodFeatureUnsupported"));
         let os = said(serde_json::json!({"os": {"name": "windows"}})).map(|r| r.0);
         assert_eq!(os, Some("PodOSNotSupported"));
     }

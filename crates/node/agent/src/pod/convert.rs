@@ -280,6 +280,11 @@ pub fn container_config(
         .as_ref()
         .and_then(|s| s.read_only_root_filesystem)
         == Some(true);
+    let own_signal = container
+        .lifecycle
+        .as_ref()
+        .and_then(|l| l.stop_signal.as_deref());
+    let own_signal = own_signal.and_then(crate::signals::number);
     let own_dir = container.working_dir.clone().filter(|dir| !dir.is_empty());
     let cwd = own_dir.or_else(|| (!image.working_dir.is_empty()).then(|| image.working_dir.clone()));
     ContainerConfig {
@@ -300,7 +305,7 @@ pub fn container_config(
         stdin: container.stdin == Some(true),
         log_path: Some(log_path),
         resources: container_resources(container.resources.as_ref()),
-        stop_signal: image.stop_signal,
+        stop_signal: own_signal.or(image.stop_signal),
         ..ContainerConfig::default()
     }
 }
