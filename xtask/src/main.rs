@@ -32,17 +32,24 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What needs no machine: formatting, lints, the rules of the house; licences and advisories where cargo-deny is installed.
+/// What needs no machine: formatting, lints, the rules of the house; fuzz targets where a C++ compiler is installed,
+/// licences where cargo-deny is.
 fn check(root: &Path) -> Result<()> {
     let cargo = |arguments: &[&str]| tools::run(Command::new("cargo").args(arguments).current_dir(root));
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     tidy::run(root, false)?;
-    if Command::new("cargo")
-        .args(["deny", "--version"])
-        .output()
-        .is_ok_and(|done| done.status.success())
-    {
+    let is_there = |program: &str, arguments: &[&str]| {
+        let asked = Command::new(program).args(arguments).output();
+        asked.is_ok_and(|done| done.status.success())
+    };
+    // The fuzzer's library is C++.
+    if is_there("c++", &["--version"]) {
+        cargo(&["check", "--manifest-path", "fuzz/Cargo.toml"])?;
+    } else {
+        eprintln!("no C++ compiler is installed: fuzz targets not checked");
+    }
+    if is_there("cargo", &["deny", "--version"]) {
         cargo(&["deny", "check", "licenses", "bans", "sources"])?;
     } else {
         eprintln!("cargo-deny is not installed: licences and bans not checked");

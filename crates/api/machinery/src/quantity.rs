@@ -40,6 +40,8 @@ pub enum QuantityError {
     Suffix,
 }
 
+/// As many digits as an `i128` has at most.
+const MAX_DIGITS: usize = 39;
 const NANOS: i128 = 1_000_000_000;
 const DECIMAL: [(&str, i32); 10] = [
     ("n", -9),
@@ -178,10 +180,11 @@ impl<'a> Parts<'a> {
 
     fn evaluate(&self) -> Result<Quantity, QuantityError> {
         // Leading zeros of the whole were stripped, and digits that no limit allows are not looked at.
-        if self.whole.len() > 30 {
+        if self.whole.len() > MAX_DIGITS {
             return Err(QuantityError::Numeric);
         }
-        let fraction = &self.fraction[..self.fraction.len().min(38 - self.whole.len())];
+        let room = (MAX_DIGITS - 1).saturating_sub(self.whole.len());
+        let fraction = &self.fraction[..self.fraction.len().min(room)];
         let lost = self.fraction[fraction.len()..].bytes().any(|digit| digit != b'0');
         let mantissa = self
             .whole

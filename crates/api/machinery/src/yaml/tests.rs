@@ -140,6 +140,14 @@ fn what_would_mean_something_else_is_quoted() {
 }
 
 #[test]
+fn a_document_that_is_one_text_of_many_lines_reads_back() {
+    for text in ["a\nb", "\n\n2", " a\nb\n\n"] {
+        let tree = Value::from(text);
+        assert_eq!(parse(write(&tree).as_bytes()).unwrap(), tree, "{text:?}");
+    }
+}
+
+#[test]
 fn long_texts_are_folded() {
     let words = "word ".repeat(30);
     let text = write(&value!({"a": (words.trim_end())}));

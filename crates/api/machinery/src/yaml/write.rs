@@ -20,7 +20,8 @@ pub fn write(value: &Value) -> String {
         Value::Object(members) if !members.is_empty() => writer.map(members, 0),
         Value::Array(items) if !items.is_empty() => writer.list(items, 0),
         other => {
-            writer.scalar(other, 0, false);
+            // Further lines of a text must be indented, even here.
+            writer.scalar(other, 2, false);
             writer.out.push('\n');
         }
     }
