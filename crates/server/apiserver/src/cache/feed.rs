@@ -20,6 +20,8 @@ pub(crate) const ROOT: &[u8] = b"/registry/";
 const LOAD_PAGE: usize = 5_000;
 /// Batches applied before waiters are told.
 const BURST: usize = 512;
+/// How often a writer looks whether another has applied his write: some ten microseconds.
+const TRIES: usize = 300;
 
 /// Is told of every change after the caches hold it and before anybody waiting for the revision is.
 pub(crate) trait Observer: Send + Sync {
@@ -166,11 +168,20 @@ impl Feed {
         error
     }
 
-    /// Applies what is committed already, unless that is being done: for a writer, whose write is, and who would
-    /// otherwise wait until [`Feed::run`] gets its turn.
-    pub(crate) fn catch_up(&self) {
-        let Ok(mut slot) = self.stream.try_lock() else {
-            return;
+    /// Applies what is committed already: for a writer, whose write is, at `revision`, and who would otherwise wait
+    /// until [`Feed::run`] gets its turn. Somebody who is at it already needs but a few microseconds for a write, so that
+    /// it is cheaper to look again a few times than to be woken by him.
+    pub(crate) fn catch_up(&self, revision: u64) {
+        let mut tries = 0;
+        let mut slot = loop {
+            if self.frontier.applied() >= revision || tries == TRIES {
+                return;
+            }
+            if let Ok(slot) = self.stream.try_lock() {
+                break slot;
+            }
+            tries += 1;
+            std::hint::spin_loop();
         };
         let Some(stream) = slot.as_mut() else {
             return;

@@ -88,7 +88,7 @@ pub(crate) fn expecting(txn: Txn, key: &Bytes, expect: Expect) -> Txn {
 /// Runs a transaction and waits for the caches.
 pub(crate) async fn run(core: &Core, txn: Txn) -> Result<Revision, Refusal> {
     let response = core.store.txn(txn).await.map_err(|error| store_failure(&error))?;
-    core.feed.catch_up();
+    core.feed.catch_up(response.revision.get());
     // Every key of the store is the API's, so the caches get to any revision.
     core.frontier.reached(response.revision.get()).await;
     if !response.succeeded {
