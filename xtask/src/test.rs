@@ -67,7 +67,7 @@ struct Suite {
 impl Suite {
     fn run(&mut self, root: &Path, wanted: &dyn Fn(&str) -> bool) {
         let Some(go) = self.stage("tools", || {
-            tools::ensure_packages(&[tools::BUSYBOX, tools::QEMU])?;
+            tools::ensure_packages(&[tools::BUSYBOX, tools::PROCPS, tools::QEMU])?;
             Ok((tools::ensure_go()?, Tally::default()))
         }) else {
             return;

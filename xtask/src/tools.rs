@@ -22,10 +22,15 @@ pub(crate) const BUSYBOX: Package = Package {
     name: "busybox-static",
     shown_by: "/bin/busybox",
 };
+pub(crate) const PROCPS: Package = Package {
+    name: "procps",
+    shown_by: "/usr/bin/pgrep",
+};
 pub(crate) const QEMU: Package = Package {
     name: "qemu-system-x86",
     shown_by: "/usr/bin/qemu-system-x86_64",
 };
+
 /// Installs those that are missing.
 ///
 /// # Errors
