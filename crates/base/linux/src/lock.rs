@@ -34,6 +34,15 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    /// Unlocks by name: a child that is forked but has not become its program yet holds a copy of the file, too, and the
+    /// lock would live on with it for a moment.
+    fn drop(&mut self) {
+        // Closing the file comes next, so a failure changes little.
+        let _ = self.file.unlock();
+    }
+}
+
 /// The processes that hold a `flock` on the file, as the kernel tells them; those of other pid namespaces are left out.
 pub fn holders(path: impl AsRef<Path>) -> io::Result<Vec<i32>> {
     use std::os::unix::fs::MetadataExt;
@@ -53,6 +62,20 @@ pub fn holders(path: impl AsRef<Path>) -> io::Result<Vec<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_does_not_hold_the_lock() {
+        let path = std::env::temp_dir().join(format!("ck-lock-copy-{}", std::process::id()));
+        let first = FileLock::try_acquire(&path)
+            .unwrap()
+            .expect("nobody holds it yet");
+        // As a forked child has one.
+        let copy = first.file().try_clone().unwrap();
+        drop(first);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+        drop(copy);
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn a_second_holder_is_refused_until_the_first_lets_go() {
