@@ -78,10 +78,10 @@ impl Cluster {
 
 /// What has no trigger but time: certificates are renewed, memory goes back to the kernel when the server is idle.
 pub fn housekeeping(cluster: &Arc<Cluster>, scope: &Scope) {
-    const LOOK: Duration = Duration::from_secs(30);
+    const RENEW: Duration = Duration::from_secs(30);
     let weak = Arc::downgrade(cluster);
-    scope.spawn_until_shutdown("housekeeping", async move {
-        let mut ticks = tokio::time::interval(LOOK);
+    scope.spawn_until_shutdown("certificates", async move {
+        let mut ticks = tokio::time::interval(RENEW);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -89,14 +89,36 @@ pub fn housekeeping(cluster: &Arc<Cluster>, scope: &Scope) {
             if let Err(error) = cluster.server.renew_certificates() {
                 tracing::error!(error = format!("{error:#}"), "certificates not renewed");
             }
-            drop(cluster);
-            // A trim walks the heap: a few milliseconds, off the executor.
-            if tokio::task::spawn_blocking(cloudeck_linux::memory::trim)
-                .await
-                .is_err()
-            {
-                tracing::warn!("memory not trimmed");
-            }
         }
     });
+    scope.spawn_until_shutdown("memory", trim_when_idle());
+}
+
+/// Gives memory back once after every time of work: a trim walks the heap and would hold up those who use it, and an
+/// idle server has nothing to give.
+async fn trim_when_idle() {
+    const LOOK: Duration = Duration::from_secs(2);
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut used, mut worked) = (processor_time(), true);
+    loop {
+        ticks.tick().await;
+        let before = std::mem::replace(&mut used, processor_time());
+        if used.saturating_sub(before) > LOOK / 50 {
+            worked = true;
+        } else if std::mem::take(&mut worked)
+            // A few milliseconds, off the executor.
+            && tokio::task::spawn_blocking(cloudeck_linux::memory::trim)
+                .await
+                .is_err()
+        {
+            tracing::warn!("memory not trimmed");
+        }
+    }
+}
+
+/// What this process has used of the processors.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec as u32)
 }

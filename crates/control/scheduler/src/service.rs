@@ -34,6 +34,8 @@ const OUTCOMES: usize = 256;
 const SLICE: Duration = Duration::from_micros(500);
 /// How many changes are taken in before others have their turn.
 const CHANGES_PER_TURN: usize = 64;
+/// The room for so many pods is kept when they go.
+const LARGE: usize = 4096;
 /// The longest message of an event that the API takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -195,6 +197,9 @@ impl Service {
         {
             self.gone(uid);
             self.known.remove(&key);
+            if self.known.capacity() > LARGE && self.known.len() < self.known.capacity() / 8 {
+                self.known.shrink_to_fit();
+            }
         }
         let Some(object) = new else { return };
         self.known.insert(key, object.uid.clone());

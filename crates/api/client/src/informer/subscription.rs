@@ -19,6 +19,9 @@ pub struct Change {
     pub new: Option<Arc<Object>>,
 }
 
+/// So many places are kept for the next burst.
+const LARGE: usize = 1024;
+
 /// Keys with unseen changes, in the order of their first change.
 #[derive(Default)]
 pub(super) struct Pending {
@@ -78,6 +81,10 @@ impl Subscription {
         let mut state = lock(&self.pending.state);
         let key = state.order.pop_front()?;
         let old = state.old.remove(&key).flatten();
+        if state.order.is_empty() && state.order.capacity() > LARGE {
+            // A burst is over; its room is not kept.
+            *state = Queue::default();
+        }
         drop(state);
         let new = self.informer.get(&key);
         Some(Change { key, old, new })

@@ -9,6 +9,9 @@ use compact_str::CompactString;
 use memchr::memmem;
 use serde::Deserialize;
 
+/// The room for so many objects is kept when they go.
+const LARGE: usize = 4096;
+
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
 
@@ -159,6 +162,9 @@ impl Graph {
 
     fn unlink(&mut self, uid: &str, node: &Node) -> Vec<CompactString> {
         self.nodes.remove(uid);
+        if self.nodes.capacity() > LARGE && self.nodes.len() < self.nodes.capacity() / 8 {
+            self.nodes.shrink_to_fit();
+        }
         let mut waiting = Vec::new();
         for reference in &node.metadata.owner_references {
             let owner = reference.uid.as_str();
