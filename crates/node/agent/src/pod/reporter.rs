@@ -25,6 +25,8 @@ const OWN_CONDITIONS: [&str; 5] = [
 struct Wanted {
     status: Option<PodStatus>,
     delete: bool,
+    /// How often somebody else was seen to have changed it.
+    undone: u64,
 }
 
 /// Handle of the reporting task.
@@ -44,6 +46,7 @@ impl Reporter {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             sent: pod.status.clone(),
+            righted: 0,
         };
         node.scope.spawn_until_shutdown("pod status", async move {
             sender.run(receiver).await;
@@ -59,6 +62,19 @@ impl Reporter {
             let changed = wanted.status.as_ref() != Some(&status);
             wanted.status = Some(status);
             changed
+        });
+    }
+
+    /// Looks at the status in the API: what others make of the agent's own conditions (a node that seemed silent has its
+    /// pods marked as not ready) is put right. A sight older than the last report costs a write that changes nothing.
+    pub(super) fn seen(&self, there: &PodStatus) {
+        self.wanted.send_if_modified(|wanted| {
+            let undone = wanted
+                .status
+                .as_ref()
+                .is_some_and(|status| !same_conditions(status, there));
+            wanted.undone += u64::from(undone);
+            undone
         });
     }
 
@@ -81,6 +97,8 @@ struct Sender {
     name: String,
     uid: String,
     sent: Option<PodStatus>,
+    /// Of [`Wanted::undone`], what was put right.
+    righted: u64,
 }
 
 impl Sender {
@@ -116,7 +134,7 @@ impl Sender {
         if let Some(status) = wanted
             .status
             .as_ref()
-            .filter(|status| self.sent.as_ref() != Some(status))
+            .filter(|status| self.sent.as_ref() != Some(status) || wanted.undone > self.righted)
         {
             let tree = json::parse(&cloudeck_objects::pod_status_json(status))
                 .map_err(cloudeck_machinery::Status::internal)?;
@@ -126,6 +144,7 @@ impl Sender {
                 .strategic_patch(&pods, &self.namespace, &self.name, "status", &patch)
                 .await?;
             self.sent = Some(status.clone());
+            self.righted = wanted.undone;
         }
         if wanted.delete {
             let options = value!({
@@ -139,6 +158,18 @@ impl Sender {
         }
         Ok(())
     }
+}
+
+/// Whether what the agent says with its own conditions stands there.
+fn same_conditions(said: &PodStatus, there: &PodStatus) -> bool {
+    let says = |status: &PodStatus, kind: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        let found = conditions.find(|condition| condition.type_ == kind)?;
+        Some(found.status.clone())
+    };
+    OWN_CONDITIONS
+        .iter()
+        .all(|kind| says(said, kind).is_none_or(|status| says(there, kind) == Some(status)))
 }
 
 /// The status as a strategic patch: only the agent's own conditions, so that those which others write meanwhile are
@@ -175,7 +206,31 @@ fn clear_absent_words(object: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::PodCondition;
+
     use super::*;
+
+    #[test]
+    fn what_others_make_of_the_agents_conditions_is_noticed() {
+        let status = |ready: &str, gate: &str| -> PodStatus {
+            let conditions =
+                [("Ready", ready), ("example.com/gate", gate)].map(|(kind, status)| PodCondition {
+                    type_: kind.to_owned(),
+                    status: status.to_owned(),
+                    ..PodCondition::default()
+                });
+            PodStatus {
+                conditions: Some(conditions.into()),
+                ..PodStatus::default()
+            }
+        };
+        assert!(same_conditions(&status("True", "False"), &status("True", "True")));
+        assert!(!same_conditions(
+            &status("True", "False"),
+            &status("False", "False")
+        ));
+        assert!(same_conditions(&PodStatus::default(), &status("True", "True")));
+    }
 
     #[test]
     fn conditions_of_others_and_old_addresses_are_left_out_of_the_patch() {

@@ -194,6 +194,9 @@ impl Worker {
     fn object_changed(&mut self, object: Option<&Object>) {
         match object.map(|o| cloudeck_objects::pod(&o.json)) {
             Some(Ok(pod)) => {
+                if let Some(status) = &pod.status {
+                    self.reporter.seen(status);
+                }
                 self.pod = Arc::new(pod);
                 self.look_at_deletion(false);
             }
