@@ -60,7 +60,7 @@ async fn run_within(
             probe::http::HttpCheck::from_action(http, container, host, limit).map_err(|e| e.to_string())?;
         return match request.run().await {
             Verdict::Passed => Ok(()),
-            Verdict::Failed(why) => Err(why),
+            Verdict::Failed(why) | Verdict::Unknown(why) => Err(why),
         };
     }
     if let Some(sleep) = &hook.sleep {

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
-use cloudeck_runtime::ContainerId;
+use cloudeck_runtime::{ContainerId, RequestError};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::node::Node;
+use crate::pod::Millis;
 use crate::pod::report::{ProbeKind, Report};
 use crate::pod::worker::{field_path, pod_reference};
 
@@ -27,6 +28,12 @@ pub(crate) struct Target {
     pub container: Container,
     pub id: ContainerId,
     pub pod_ip: Option<IpAddr>,
+    /// Since when it runs: the initial delay counts from there.
+    pub begun_at: Millis,
+    /// Its start-up probe has passed, or there is none.
+    pub started: bool,
+    /// What is known of its readiness; after a restart of the agent, what was reported before.
+    pub ready: bool,
 }
 
 /// One check's result; the text is what the `Unhealthy` event says.
@@ -34,18 +41,19 @@ pub(crate) struct Target {
 pub(crate) enum Verdict {
     Passed,
     Failed(String),
+    /// It could not be asked, which says nothing of it.
+    Unknown(String),
 }
 
 /// Starts what the container's state asks for: before it has `started` the start-up probe alone.
 pub(crate) fn start(
     node: &Arc<Node>,
     target: Target,
-    started: bool,
     outbox: mpsc::Sender<Report>,
 ) -> Vec<(ProbeKind, AbortHandle)> {
     let container = &target.container;
     let wanted: Vec<(ProbeKind, Probe)> = match &container.startup_probe {
-        Some(probe) if !started => vec![(ProbeKind::Startup, probe.clone())],
+        Some(probe) if !target.started => vec![(ProbeKind::Startup, probe.clone())],
         _ => [
             (ProbeKind::Liveness, &container.liveness_probe),
             (ProbeKind::Readiness, &container.readiness_probe),
@@ -81,10 +89,14 @@ impl Prober {
         let seconds = |value: Option<i32>, default| {
             Duration::from_secs(u64::try_from(value.unwrap_or(default)).unwrap_or(0))
         };
-        tokio::time::sleep(seconds(self.probe.initial_delay_seconds, 0)).await;
+        let runs_for = self.node.now().saturating_sub(self.target.begun_at);
+        let runs_for = Duration::from_millis(u64::try_from(runs_for).unwrap_or(0));
+        let delay = seconds(self.probe.initial_delay_seconds, 0).saturating_sub(runs_for);
+        tokio::time::sleep(delay).await;
         let period = seconds(self.probe.period_seconds, 10).max(Duration::from_secs(1));
         let mut tally = Tally::new(
             self.kind,
+            self.target.ready,
             self.probe.success_threshold.unwrap_or(1),
             self.probe.failure_threshold.unwrap_or(3),
         );
@@ -92,11 +104,18 @@ impl Prober {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let verdict = self.check().await;
-            if let Verdict::Failed(why) = &verdict {
-                self.tell_unhealthy(why);
-            }
-            if let Some(passed) = tally.count(verdict == Verdict::Passed) {
+            let passed = match self.check().await {
+                Verdict::Passed => true,
+                Verdict::Failed(why) => {
+                    self.tell_unhealthy(&format!("failed: {why}"));
+                    false
+                }
+                Verdict::Unknown(why) => {
+                    self.tell_unhealthy(&format!("errored and resulted in unknown state: {why}"));
+                    continue;
+                }
+            };
+            if let Some(passed) = tally.count(passed) {
                 let (name, id) = (self.target.container.name.clone(), self.target.id.clone());
                 let report = Report::Probed {
                     name,
@@ -129,7 +148,7 @@ impl Prober {
             let host = action.host.clone().filter(|h| !h.is_empty()).or(ip);
             return match http::HttpCheck::from_action(action, &self.target.container, host, limit) {
                 Ok(check) => check.run().await,
-                Err(error) => Verdict::Failed(error.to_string()),
+                Err(error) => Verdict::Unknown(error.to_string()),
             };
         }
         if let Some(action) = &self.probe.tcp_socket {
@@ -146,7 +165,8 @@ impl Prober {
                 let text = [output.stdout, output.stderr].concat();
                 Verdict::Failed(String::from_utf8_lossy(&text[..text.len().min(10 * 1024)]).into_owned())
             }
-            Err(error) => Verdict::Failed(crate::pod::chain(&error)),
+            Err(error @ RequestError::Timeout(_)) => Verdict::Failed(error.to_string()),
+            Err(error) => Verdict::Unknown(crate::pod::chain(&error)),
         }
     }
 
@@ -165,7 +185,7 @@ impl Prober {
             reference,
             EventType::Warning,
             "Unhealthy",
-            format!("{name} probe failed: {why}"),
+            format!("{name} probe {why}"),
         );
     }
 }
@@ -181,9 +201,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(kind: ProbeKind, success_threshold: i32, failure_threshold: i32) -> Self {
-        // Liveness begins healthy; readiness and start-up begin failed.
-        let told = Some(kind == ProbeKind::Liveness);
+    fn new(kind: ProbeKind, ready: bool, success_threshold: i32, failure_threshold: i32) -> Self {
+        // Liveness begins healthy, start-up failed, readiness as it is known.
+        let told = Some(match kind {
+            ProbeKind::Liveness => true,
+            ProbeKind::Startup => false,
+            ProbeKind::Readiness => ready,
+        });
         Self {
             kind,
             success_threshold,
@@ -247,7 +271,7 @@ mod tests {
     use super::*;
 
     fn told(kind: ProbeKind, success: i32, failure: i32, results: &str) -> Vec<Option<bool>> {
-        let mut tally = Tally::new(kind, success, failure);
+        let mut tally = Tally::new(kind, false, success, failure);
         results.chars().map(|c| tally.count(c == '+')).collect()
     }
 
@@ -258,6 +282,13 @@ mod tests {
             news,
             [None, Some(true), None, None, None, None, Some(false), Some(true)]
         );
+    }
+
+    #[test]
+    fn what_was_ready_before_the_agent_came_stays_so_until_it_fails() {
+        let mut tally = Tally::new(ProbeKind::Readiness, true, 1, 2);
+        let news: Vec<_> = "+--".chars().map(|c| tally.count(c == '+')).collect();
+        assert_eq!(news, [None, None, Some(false)]);
     }
 
     #[test]

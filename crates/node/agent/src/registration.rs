@@ -19,15 +19,21 @@ const STATUS_INTERVAL: Duration = Duration::from_mins(5);
 /// Upstream's `nodeLeaseDurationSeconds`.
 const LEASE_SECONDS: i32 = 40;
 const RETRY: Duration = Duration::from_millis(200);
+/// How long a node that is known already is not spoken of until its agent is ready again: what runs on it has never
+/// stopped, and one word of "not ready" takes its pods out of their Services.
+const RETURN: Duration = Duration::from_secs(20);
 
 /// Registers the node and keeps its status and lease fresh until the scope shuts down.
 ///
-/// `ready` turns true once pods can run.
+/// `ready` turns true once pods can run. Until then a node that stood in the API before keeps its status for a while.
 pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
     let info = MachineInfo::read();
-    register(&node, &info, port).await;
+    let is_new = register(&node, &info, port).await;
     tell(&node, "Starting", "Starting kubelet.".to_owned());
     let mut status_due = tokio::time::Instant::now();
+    if !is_new && !*ready.borrow() {
+        status_due += RETURN;
+    }
     let mut lease_due = tokio::time::Instant::now();
     loop {
         if status_due <= tokio::time::Instant::now() {
@@ -62,7 +68,8 @@ fn nodes() -> GroupVersionResource {
     GroupVersionResource::new("", "v1", "nodes")
 }
 
-async fn register(node: &Node, info: &MachineInfo, port: u16) {
+/// Whether the node was not there before.
+async fn register(node: &Node, info: &MachineInfo, port: u16) -> bool {
     let name = &node.config.node_name;
     loop {
         let mut object = value!({
@@ -73,8 +80,14 @@ async fn register(node: &Node, info: &MachineInfo, port: u16) {
         object.set_at(&["metadata", "labels"], labels(node));
         object.set_at(&["status"], status(node, info, port, false, None));
         match node.client.create(&nodes(), "", &object).await {
-            Ok(_) => return tell(node, "RegisteredNode", format!("Node {name} registered")),
-            Err(status) if status.reason == Reason::AlreadyExists => return relabel(node).await,
+            Ok(_) => {
+                tell(node, "RegisteredNode", format!("Node {name} registered"));
+                return true;
+            }
+            Err(status) if status.reason == Reason::AlreadyExists => {
+                relabel(node).await;
+                return false;
+            }
             Err(status) => {
                 tracing::debug!(error = %status, "node not registered; trying again");
                 tokio::time::sleep(RETRY).await;

@@ -95,7 +95,7 @@ fn container(pod: &Pod, name: &str, mut own: Vec<&ContainerStatus>, now: Millis)
         .pop()
         .filter(|c| c.state == ContainerState::Exited)
         .map(|c| ended(pod, c, now));
-    let reported = reported(pod, name);
+    let reported = reported(pod, name, &newest.id);
     let state = match newest.state {
         ContainerState::Created => InstanceState::Created,
         ContainerState::Running => InstanceState::Running {
@@ -176,9 +176,11 @@ fn reported_start(pod: &Pod, id: &ContainerId) -> Option<Millis> {
     Some(at.0.as_millisecond())
 }
 
-/// `(started, ready)` as the API has them.
-fn reported(pod: &Pod, name: &str) -> (bool, bool) {
-    let found = statuses(pod).find(|c| c.name == name);
+/// `(started, ready)` of this attempt as the API has them: what is said of an earlier one is not said of it.
+fn reported(pod: &Pod, name: &str, id: &ContainerId) -> (bool, bool) {
+    let full = format!("{CONTAINER_ID_SCHEME}{id}");
+    let mut statuses = statuses(pod);
+    let found = statuses.find(|c| c.name == name && c.container_id.as_deref() == Some(full.as_str()));
     found
         .map(|c| (c.started == Some(true), c.ready))
         .unwrap_or_default()
@@ -216,6 +218,7 @@ mod tests {
     fn an_end_that_nobody_saw_keeps_the_time_that_was_reported() {
         let status = serde_json::json!({"status": {"containerStatuses": [{
             "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 1, "started": true,
+            "containerID": format!("cloudeck://{}", id('b')),
             "lastState": {"terminated": {
                 "containerID": format!("cloudeck://{}", id('a')), "exitCode": 137, "finishedAt": "1970-01-01T00:00:07Z"
             }}
@@ -223,9 +226,9 @@ mod tests {
         let pod: Pod = serde_json::from_value(status).unwrap();
         assert_eq!(reported_end(&pod, &id('a')), Some(7000));
         assert_eq!(reported_end(&pod, &id('b')), None);
-        assert_eq!(
-            (reported(&pod, "c"), reported(&pod, "d")),
-            ((true, true), (false, false))
-        );
+        assert_eq!(reported(&pod, "c", &id('b')), (true, true));
+        assert_eq!(reported(&pod, "d", &id('b')), (false, false));
+        // Its next attempt has to show first that it is ready.
+        assert_eq!(reported(&pod, "c", &id('c')), (false, false));
     }
 }

@@ -478,23 +478,23 @@ impl Worker {
         let Some(container) = decide::all_containers(spec).find(|c| c.name == name) else {
             return;
         };
-        if self
-            .memo
-            .containers
-            .get(name)
-            .is_none_or(|c| c.running().is_none())
-        {
+        let known = self.memo.containers.get(name);
+        let Some((known, InstanceState::Running { started_at })) =
+            known.and_then(|known| Some((known, &known.running()?.state)))
+        else {
             // It has ended before its start was known.
             return;
-        }
-        let started = self.memo.containers.get(name).is_some_and(|c| c.started);
+        };
         let target = probe::Target {
             pod: Arc::clone(&self.pod),
             container: container.clone(),
             id,
             pod_ip: self.memo.pod_ip,
+            begun_at: *started_at,
+            started: known.started,
+            ready: known.ready,
         };
-        let handles = probe::start(&self.node, target, started, self.operations.outbox());
+        let handles = probe::start(&self.node, target, self.operations.outbox());
         self.probes.insert(name.to_owned(), handles);
         if self.memo.termination.is_some() || self.memo.deadline_exceeded {
             self.stop_all_but_readiness(Some(name));

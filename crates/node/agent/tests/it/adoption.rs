@@ -3,7 +3,7 @@
 use cloudeck_machinery::{Value, value};
 use cloudeck_runtime::ContainerState;
 
-use crate::lab::{IDLE, Lab, container, shell};
+use crate::lab::{IDLE, Lab, condition, container, revision, shell};
 
 fn id(pod: &Value) -> String {
     container(pod, "c").str_at(&["containerID"]).unwrap().to_owned()
@@ -22,6 +22,37 @@ async fn a_running_container_is_found_again_by_the_next_daemon() {
     let after = lab.until_ready("p").await;
     assert_eq!(id(&after), id(&before));
     assert_eq!(container(&after, "c").int_at(&["restartCount"]), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_becomes_unready_because_the_daemon_comes_back() {
+    let mut lab = Lab::new().await;
+    let mut probed = shell(&format!("touch /tmp/ok; {IDLE}"));
+    let probe = value!({
+        "exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1,
+        "initialDelaySeconds": 1
+    });
+    probed.set_at(&["readinessProbe"], probe);
+    lab.create("p", value!({"containers": [(probed)]})).await;
+    let begun_pod = lab.until_ready("p").await;
+    let begun = lab.until_node("a ready node", is_ready).await;
+    lab.kill_daemon().await;
+    lab.start_daemon().await;
+    let told = |node: &Value| revision(node) > revision(&begun) && is_ready(node);
+    let node = lab.until_node("the new agent's status", told).await;
+    let seen = lab.history("nodes", &begun, &node).await;
+    assert!(seen.iter().all(is_ready), "{seen:?}");
+
+    // What was believed of the container holds until its probe says otherwise, and no longer.
+    let pod = lab.pod("p").await.unwrap();
+    lab.exec(&pod, "rm /tmp/ok").await;
+    let pod = lab.until("p", "the probe's word", |pod| !is_ready(pod)).await;
+    let seen = lab.history("pods", &begun_pod, &pod).await;
+    assert_eq!(seen.iter().filter(|pod| !is_ready(pod)).count(), 1);
+}
+
+fn is_ready(object: &Value) -> bool {
+    condition(object, "Ready") == Some("True")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use cloudeck_agent::{AgentConfig, AgentDeps, ServerConfig};
 use cloudeck_auth::LocalIdentity;
-use cloudeck_client::Client;
+use cloudeck_client::{Client, Params, Request, WatchEvent};
 use cloudeck_image::{ImageStore, StoreConfig};
 use cloudeck_machinery::{GroupVersionResource, Reason, Value, value};
 use cloudeck_pki::ServingCertificate;
 use cloudeck_runtime::{OpenError, Runtime, RuntimeConfig};
 use cloudeck_task::Scope;
 use cloudeck_testkit::TestServer;
+use futures_util::StreamExt as _;
 
 /// Far longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -223,6 +224,37 @@ impl Lab {
         }
     }
 
+    /// Waits until the node is as `holds` wants it, and returns it.
+    pub(crate) async fn until_node(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        eventually(what, async || {
+            let node = self.admin.get(&core("nodes"), "", NODE).await;
+            found = node.ok().map(|node| node.tree()).filter(&holds);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// All that objects of a kind were after one revision and up to another, which is one of them.
+    pub(crate) async fn history(&self, resource: &str, after: &Value, last: &Value) -> Vec<Value> {
+        let params = Params {
+            resource_version: revision(after).to_string(),
+            ..Params::default()
+        };
+        let request = Request::watch(&core(resource), "").with_params(params);
+        let mut events = self.admin.watch(request).await.unwrap();
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|object| revision(object) < revision(last)) {
+            match events.next().await.expect("the last object is among the events") {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => seen.push(object.tree()),
+                WatchEvent::Error(status) => panic!("{status}"),
+                WatchEvent::Deleted(_) | WatchEvent::Bookmark { .. } => {}
+            }
+        }
+        seen
+    }
+
     pub(crate) async fn until_ready(&self, name: &str) -> Value {
         let ready = |pod: &Value| condition(pod, "Ready") == Some("True");
         self.until(name, "a ready pod", ready).await
@@ -306,6 +338,11 @@ async fn reap_the_dead() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+pub(crate) fn revision(object: &Value) -> u64 {
+    let text = object.str_at(&["metadata", "resourceVersion"]);
+    text.unwrap().parse().unwrap()
 }
 
 pub(crate) fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a str> {
