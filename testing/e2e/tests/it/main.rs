@@ -16,3 +16,4 @@ mod refusals;
 mod release;
 mod scheduling;
 mod services;
+mod serving;

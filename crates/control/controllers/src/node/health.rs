@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_that_begins_grants_the_whole_time_whatever_was_missed() {
+        let tree = node("True", "1970-01-01T00:00:00Z");
+        let hours_later = Now(7_200_000);
+        let (found, lost) = Health::observe(None, &tree, Some("1970-01-01T00:00:00Z"), hours_later);
+        assert!(!lost && !found.owes_word);
+        let left = found.time_left(&tree, &Timings::default(), hours_later);
+        assert_eq!(left, Some(Duration::from_secs(50)));
+    }
+
+    #[test]
     fn losing_readiness_is_told_once() {
         let (ready, lost) = Health::observe(None, &node("True", "a"), None, Now(0));
         assert!(!lost);
