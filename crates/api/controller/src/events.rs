@@ -160,7 +160,7 @@ impl Writer {
             if age < SERIES_LIFETIME {
                 series.count += 1;
                 series.last = occurrence.at;
-                let patch = value!({"count": (series.count), "lastTimestamp": (timestamp(occurrence.at))});
+                let patch = value!({"count": (series.count), "lastTimestamp": (Time::from(occurrence.at).to_string())});
                 match self
                     .client
                     .merge_patch(&events, &namespace, &series.name, "", &patch)
@@ -218,7 +218,7 @@ impl Writer {
                 involved.set_at(&[member], text.as_str());
             }
         }
-        let at = timestamp(*at);
+        let at = Time::from(*at).to_string();
         let mut event = value!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": (name), "namespace": (namespace)},
@@ -257,12 +257,6 @@ fn event_name(last: &mut u128, occurrence: &Occurrence) -> String {
         .as_nanos();
     *last = nanos.max(*last + 1);
     format!("{}.{:x}", occurrence.object.name, *last)
-}
-
-/// As objects hold times: whole seconds, UTC.
-fn timestamp(at: SystemTime) -> String {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Time::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)).to_string()
 }
 
 #[cfg(test)]

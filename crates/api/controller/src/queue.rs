@@ -255,7 +255,7 @@ mod tests {
     async fn a_delayed_key_comes_when_its_time_has_come() {
         let queue = WorkQueue::new();
         let before = Instant::now();
-        queue.add_after("late", Duration::from_secs(60));
+        queue.add_after("late", Duration::from_mins(1));
         queue.add_after("soon", Duration::from_secs(5));
         assert_eq!(queue.next().await, "soon");
         assert_eq!(before.elapsed().as_secs(), 5);

@@ -5,6 +5,7 @@
 pub mod duration;
 
 use std::fmt;
+use std::time::SystemTime;
 
 const DAY: i64 = 86_400;
 
@@ -55,8 +56,16 @@ impl Time {
     }
 }
 
+/// Cut to the second before; of times before the epoch nothing is left.
+impl From<SystemTime> for Time {
+    fn from(at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    }
+}
+
 impl MicroTime {
-    pub fn from_unix_micros(micros: i64) -> Self {
+    pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
     }
 
@@ -71,6 +80,14 @@ impl MicroTime {
 
     pub fn is_zero(self) -> bool {
         self.0 == ZERO_SECONDS * 1_000_000
+    }
+}
+
+/// Cut to the microsecond before; of times before the epoch nothing is left.
+impl From<SystemTime> for MicroTime {
+    fn from(at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }
 
@@ -304,6 +321,19 @@ mod tests {
         check("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z");
         assert!(Time::parse("0001-01-01T00:00:00Z").unwrap().is_zero());
         assert_eq!(Time::parse("1970-01-01T00:00:00Z").unwrap().unix(), 0);
+    }
+
+    #[test]
+    fn the_systems_times_are_cut() {
+        let at = |millis| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        assert_eq!(
+            Time::from(at(951_782_400_999)).to_string(),
+            "2000-02-29T00:00:00Z"
+        );
+        assert_eq!(
+            MicroTime::from(at(1_795_357_330_120)).to_string(),
+            "2026-11-22T14:22:10.120000Z"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cloudeck_machinery::time::Time;
+use cloudeck_machinery::time::{MicroTime, Time};
 
 /// Tells the time. Injected, so that tests may set it.
 pub(crate) type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -20,6 +20,10 @@ impl Now {
 
     pub(crate) fn at(time: Time) -> Self {
         Self(time.unix().saturating_mul(1000))
+    }
+
+    pub(crate) fn micro_time(self) -> MicroTime {
+        MicroTime::from_unix_micros(self.0.saturating_mul(1000))
     }
 
     pub(crate) fn time(self) -> Time {

@@ -1,28 +1,27 @@
 //! Says in the status of each ResourceQuota what is used of what it limits.
 //!
 //! State: quotas, and every object in their namespaces. A quota is counted anew when something comes or goes in its
-//! namespace, or changes in what it uses; in namespaces without quotas nothing is looked at. What counts is decided in
-//! [`usage`]. Refusing what goes beyond a quota is the server's.
+//! namespace, or changes in what it uses; in namespaces without quotas nothing is looked at. What counts is told by
+//! [`cloudeck_kinds::quota`]. Refusing what goes beyond a quota is the server's.
 //!
 //! Source: `pkg/controller/resourcequota`.
-
-mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_client::{Change, Client};
 use cloudeck_controller::{Requeue, WorkQueue};
-use cloudeck_machinery::{Map, Object, ObjectKey, Status, Value};
+use cloudeck_kinds::amounts::{self, Amounts};
+use cloudeck_kinds::quota::{self, Scopes};
+use cloudeck_machinery::{MicroTime, Object, ObjectKey, Quantity, Status, Value};
 use cloudeck_schema::ResourceInfo;
 use cloudeck_task::Scope;
 
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::everything::Everything;
 use crate::kinds;
 use crate::view::{Facts as _, View, Whole};
 use crate::write;
-use usage::{Amounts, Limits};
 
 const WORKERS: usize = 2;
 
@@ -92,22 +91,27 @@ impl Inner {
         if old.uid != new.uid {
             return true;
         }
-        let now = (self.clock)();
         let (old, new) = (old.tree(), new.tree());
-        usage::has_more_than_a_count(info)
-            && (usage::of(info, &old, now) != usage::of(info, &new, now)
-                || usage::is_scoped_otherwise(info, &old, &new)
-                || usage::overdue(info, &old) != usage::overdue(info, &new))
+        // Of all other kinds, objects only count as such.
+        let (group, plural) = (info.group, info.plural);
+        if !group.is_empty() || !matches!(plural, "pods" | "services" | "persistentvolumeclaims") {
+            return false;
+        }
+        let now = (self.clock)().micro_time();
+        let used = |object| quota::used_by(group, plural, object, now);
+        let differs_as_pod = quota::has_deadline(&old) != quota::has_deadline(&new)
+            || quota::overdue(&old) != quota::overdue(&new);
+        used(&old) != used(&new) || plural == "pods" && differs_as_pod
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, Status> {
         let Some(quota) = self.quotas.get(key) else {
             return Ok(Requeue::OnChange);
         };
-        let (tree, now) = (quota.object().tree(), (self.clock)());
+        let (tree, now) = (quota.object().tree(), (self.clock)().micro_time());
         let limits = Limits::read(&tree);
         let mut used = limits.unused(&self.everything);
-        let mut again: Option<Now> = None;
+        let mut again: Option<MicroTime> = None;
         for (info, informer) in self.everything.informers() {
             if !info.namespaced || !limits.concern(info) {
                 continue;
@@ -121,45 +125,85 @@ impl Inner {
         }
         self.write(&tree, &limits, &used).await?;
         Ok(again.map_or(Requeue::OnChange, |at| {
-            let left = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
-            Requeue::After(Duration::from_millis(left.saturating_add(1)))
+            let left = at.unix_micros().saturating_sub(now.unix_micros());
+            Requeue::After(Duration::from_micros(u64::try_from(left).unwrap_or(0)) + Duration::from_millis(1))
         }))
     }
 
     async fn write(&self, quota: &Value, limits: &Limits, used: &Amounts) -> Result<(), Status> {
-        let status = |name| usage::amounts(quota.at(&["status", name]));
+        let status = |name| amounts::read(quota.at(&["status", name]));
         let is_set = |name| quota.at(&["status", name]).is_some();
         if is_set("hard") && is_set("used") && status("hard") == limits.hard && status("used") == *used {
             return Ok(());
         }
         let mut tree = quota.clone();
-        tree.set_at(&["status", "hard"], to_value(&limits.hard));
-        tree.set_at(&["status", "used"], to_value(used));
+        tree.set_at(&["status", "hard"], amounts::to_value(&limits.hard));
+        tree.set_at(&["status", "used"], amounts::to_value(used));
         let outcome = write::update(&self.client, &kinds::resource_quotas(), "status", &tree).await;
         write::absent_is_fine(outcome.map(|_| ()))
     }
 }
 
-fn to_value(amounts: &Amounts) -> Value {
-    let mut map = Map::new();
-    for (name, amount) in amounts {
-        map.insert(name.clone(), amount.to_string().into());
-    }
-    map.into()
+/// A quota's limits, and which objects they are about.
+struct Limits {
+    hard: Amounts,
+    scopes: Scopes,
+    /// What the status says is used.
+    before: Amounts,
 }
 
 impl Limits {
+    fn read(quota: &Value) -> Self {
+        Self {
+            hard: amounts::read(quota.at(&["spec", "hard"])),
+            before: amounts::read(quota.at(&["status", "used"])),
+            scopes: Scopes::of(quota),
+        }
+    }
+
+    /// Zero of everything that is counted. What nobody counts stays as it was said before.
+    fn unused(&self, everything: &Everything) -> Amounts {
+        let is_counted = |name: &str| {
+            let mut kinds = everything.informers().map(|(info, _)| *info);
+            kinds.any(|info| info.namespaced && quota::counts(info.group, info.plural, name))
+        };
+        let names = self.hard.keys();
+        names
+            .filter_map(|name| {
+                let start = if is_counted(name) {
+                    Some(Quantity::ZERO)
+                } else {
+                    self.before.get(name).copied()
+                };
+                Some((name.clone(), start?))
+            })
+            .collect()
+    }
+
+    /// Whether objects of the kind use anything that is limited.
+    fn concern(&self, info: &ResourceInfo) -> bool {
+        let mut names = self.hard.keys();
+        names.any(|name| quota::counts(info.group, info.plural, name))
+    }
+
     /// Adds what the object uses of what is limited; tells when it will count no longer, if that is a matter of time.
-    fn add(&self, info: &ResourceInfo, object: &Object, now: Now, used: &mut Amounts) -> Option<Now> {
+    fn add(
+        &self,
+        info: &ResourceInfo,
+        object: &Object,
+        now: MicroTime,
+        used: &mut Amounts,
+    ) -> Option<MicroTime> {
         let tree = object.tree();
-        if !self.are_about(info, &tree) {
+        if !self.scopes.hold(info.group, info.plural, &tree) {
             return None;
         }
-        for (name, amount) in usage::of(info, &tree, now) {
+        for (name, amount) in quota::used_by(info.group, info.plural, &tree, now) {
             if let Some(sum) = used.get_mut(&name) {
-                *sum = if sum.is_zero() { amount } else { *sum + amount };
+                *sum = *sum + amount;
             }
         }
-        usage::overdue(info, &tree).filter(|at| *at >= now)
+        let is_pod = info.group.is_empty() && info.plural == "pods";
+        quota::overdue(&tree).filter(|at| is_pod && *at >= now)
     }
 }

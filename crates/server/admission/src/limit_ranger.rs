@@ -1,15 +1,14 @@
 //! LimitRanger: a namespace's limit ranges fill in missing requests and limits, and bound those that are given.
 
-pub(crate) mod amounts;
 mod constraints;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cloudeck_kinds::amounts::{self, Amounts};
 use cloudeck_machinery::{Map, Object, Quantity, Value};
 
 use crate::{AdmissionRequest, Context, Operation, Plugin, Refusal, Remarks};
-use amounts::{Amounts, pod_amounts, read_amounts};
 use constraints::Bound;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -119,7 +118,7 @@ fn check_limit(request: &AdmissionRequest<'_>, limit: &Value, violations: &mut V
     let object = &request.object;
     match (request.resource, kind) {
         ("persistentvolumeclaims", "PersistentVolumeClaim") => {
-            let requests = read_amounts(object.at(&["spec", "resources", "requests"]));
+            let requests = amounts::read(object.at(&["spec", "resources", "requests"]));
             check_bounds(
                 limit,
                 kind,
@@ -132,7 +131,7 @@ fn check_limit(request: &AdmissionRequest<'_>, limit: &Value, violations: &mut V
         ("pods", "Container") => {
             for list in ["containers", "initContainers"] {
                 for container in object.items_at(&["spec", list]) {
-                    let of = |field| read_amounts(container.at(&["resources", field]));
+                    let of = |field| amounts::read(container.at(&["resources", field]));
                     check_bounds(
                         limit,
                         kind,
@@ -145,7 +144,7 @@ fn check_limit(request: &AdmissionRequest<'_>, limit: &Value, violations: &mut V
             }
         }
         ("pods", "Pod") => {
-            let of = |field| pod_amounts(object, field);
+            let of = |field| amounts::of_pod(object, field);
             check_bounds(
                 limit,
                 kind,
@@ -168,7 +167,7 @@ fn check_bounds(
     violations: &mut Vec<String>,
 ) {
     for bound in bounds {
-        for (resource, enforced) in read_amounts(limit.at(&[bound.field()])) {
+        for (resource, enforced) in amounts::read(limit.at(&[bound.field()])) {
             let given = |amounts: &Amounts| -> Option<Quantity> { amounts.get(&resource).copied() };
             violations.extend(bound.violation(kind, &resource, enforced, given(requests), given(limits)));
         }

@@ -2,18 +2,19 @@
 //!
 //! Upstream writes the new usage into the quotas' status before the object is stored. Here the server stores both in one
 //! transaction, so a [`Charge`] is an answer instead of an action. What is given back is counted by a controller, which
-//! also puts `status.hard` there: a quota without it bounds nothing yet.
+//! also puts `status.hard` there: a quota without it bounds nothing yet. What counts is told by [`cloudeck_kinds::quota`].
 //!
 //! Source: `k8s.io/apiserver/pkg/admission/plugin/resourcequota`, `pkg/quota/v1/evaluator/core`. Absent: claims of devices.
 
-mod scopes;
-mod usage;
+mod demand;
 
 use std::sync::Arc;
 
-use cloudeck_machinery::{Map, Object, Quantity, Value};
+use cloudeck_kinds::amounts::{self, Amounts};
+use cloudeck_kinds::quota::{self, Scopes};
+use cloudeck_machinery::{MicroTime, Object, Quantity, Value};
+use compact_str::CompactString;
 
-use crate::limit_ranger::amounts::{Amounts, add, read_amounts};
 use crate::{AdmissionRequest, Context, Operation, Refusal};
 
 /// What quotas never count: events, and what is never stored.
@@ -32,7 +33,11 @@ pub struct Charge {
 ///
 /// # Errors
 /// 403 with upstream's words.
-pub fn charge(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Result<Vec<Charge>, Refusal> {
+pub fn charge(
+    request: &AdmissionRequest<'_>,
+    context: &Context<'_>,
+    now: MicroTime,
+) -> Result<Vec<Charge>, Refusal> {
     if request.namespace.is_empty() || IGNORED.contains(&request.resource) || !handles(request) {
         return Ok(Vec::new());
     }
@@ -40,7 +45,7 @@ pub fn charge(request: &AdmissionRequest<'_>, context: &Context<'_>) -> Result<V
     let mut charges = Vec::new();
     for quota in quotas {
         let tree = quota.tree();
-        if let Some(used) = charge_one(request, &quota.key.name, &tree)? {
+        if let Some(used) = charge_one(request, &quota.key.name, &tree, now)? {
             charges.push(Charge { quota, used });
         }
     }
@@ -56,7 +61,7 @@ fn handles(request: &AdmissionRequest<'_>) -> bool {
     match (request.group, request.resource, request.subresource) {
         ("", "pods", "resize") => updates,
         ("", "pods", "") if updates => {
-            let ends = |pod: &Value| pod.int_at(&["spec", "activeDeadlineSeconds"]).is_some();
+            let ends = quota::has_deadline;
             request.old.is_some_and(|old| ends(old) != ends(&request.object))
         }
         ("", "services" | "persistentvolumeclaims", "") => creates || updates,
@@ -66,27 +71,34 @@ fn handles(request: &AdmissionRequest<'_>) -> bool {
 }
 
 /// The usage afterwards; `None` when the write costs this quota nothing.
-fn charge_one(request: &AdmissionRequest<'_>, name: &str, quota: &Value) -> Result<Option<Value>, Refusal> {
-    let hard = read_amounts(quota.at(&["status", "hard"]));
+fn charge_one(
+    request: &AdmissionRequest<'_>,
+    name: &str,
+    quota: &Value,
+    now: MicroTime,
+) -> Result<Option<Value>, Refusal> {
+    let (group, plural) = (request.group, request.resource);
+    let hard = amounts::read(quota.at(&["status", "hard"]));
     let bounded: Vec<&str> = hard
         .keys()
-        .map(String::as_str)
-        .filter(|resource| usage::is_of(request.group, request.resource, resource))
+        .map(CompactString::as_str)
+        .filter(|resource| quota::counts(group, plural, resource))
         .collect();
-    if bounded.is_empty() || !scopes::all_match(quota, request.resource, &request.object) {
+    let scopes = Scopes::of(quota);
+    if bounded.is_empty() || !scopes.hold(group, plural, &request.object) {
         return Ok(None);
     }
     if request.is_for("", "pods")
-        && let Some(missing) = usage::missing(&request.object, &bounded)
+        && let Some(missing) = demand::missing(&request.object, &bounded)
     {
         return Err(request.forbid(format!("failed quota: {name}: must specify {missing}")));
     }
-    let used = read_amounts(quota.at(&["status", "used"]));
+    let used = amounts::read(quota.at(&["status", "used"]));
     if bounded.iter().any(|resource| !used.contains_key(*resource)) {
         let list = bounded.join(",");
         return Err(request.forbid(format!("status unknown for quota: {name}, resources: {list}")));
     }
-    let mut cost = usage::of(request.group, request.resource, &request.object);
+    let mut cost = quota::used_by(group, plural, &request.object, now);
     let negative: Vec<&str> = cost
         .iter()
         .filter(|(_, amount)| amount.is_negative())
@@ -96,34 +108,28 @@ fn charge_one(request: &AdmissionRequest<'_>, name: &str, quota: &Value) -> Resu
         let list = negative.join(",");
         return Err(request.forbid(format!("quota usage is negative for resource(s): {list}")));
     }
-    if let Some(old) = request
-        .old
-        .filter(|old| scopes::all_match(quota, request.resource, old))
-    {
-        subtract(&mut cost, &usage::of(request.group, request.resource, old));
+    if let Some(old) = request.old.filter(|old| scopes.hold(group, plural, old)) {
+        subtract(&mut cost, &quota::used_by(group, plural, old, now));
     }
     cost.retain(|resource, amount| !amount.is_zero() && hard.contains_key(resource));
     if cost.is_empty() {
         return Ok(None);
     }
     let mut total = used.clone();
-    add(&mut total, &cost);
-    let exceeded: Vec<&String> = cost
+    amounts::add(&mut total, &cost);
+    let exceeded: Vec<&str> = cost
         .keys()
+        .map(CompactString::as_str)
         .filter(|resource| total[*resource] > hard[*resource])
         .collect();
-    if !exceeded.is_empty() {
-        let of = |amounts: &Amounts| print(amounts, &exceeded);
-        let (requested, used, limited) = (of(&cost), of(&used), of(&hard));
-        return Err(request.forbid(format!(
-            "exceeded quota: {name}, requested: {requested}, used: {used}, limited: {limited}"
-        )));
+    if exceeded.is_empty() {
+        return Ok(Some(amounts::to_value(&total)));
     }
-    let mut tree = Map::new();
-    for (resource, amount) in total {
-        tree.insert(resource.as_str(), Value::from(amount.to_string()));
-    }
-    Ok(Some(Value::Object(tree)))
+    let of = |amounts: &Amounts| print(amounts, &exceeded);
+    let (requested, used, limited) = (of(&cost), of(&used), of(&hard));
+    Err(request.forbid(format!(
+        "exceeded quota: {name}, requested: {requested}, used: {used}, limited: {limited}"
+    )))
 }
 
 /// What was paid for before; less than nothing is nothing.
@@ -136,7 +142,7 @@ fn subtract(cost: &mut Amounts, paid: &Amounts) {
 }
 
 /// `pods=1,requests.cpu=2`.
-fn print(amounts: &Amounts, resources: &[&String]) -> String {
+fn print(amounts: &Amounts, resources: &[&str]) -> String {
     let parts: Vec<String> = resources
         .iter()
         .filter_map(|resource| Some(format!("{resource}={}", amounts.get(*resource)?)))

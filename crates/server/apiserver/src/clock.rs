@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloudeck_machinery::Time;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -35,16 +36,8 @@ impl Clock {
 
     /// `2026-01-02T03:04:05Z`.
     pub(crate) fn timestamp(&self) -> String {
-        format_seconds(self.seconds())
+        Time::from_unix(self.seconds()).to_string()
     }
-}
-
-/// RFC 3339 without fractions, as the API writes times.
-pub(crate) fn format_seconds(seconds: i64) -> String {
-    Timestamp::from_second(seconds)
-        .unwrap_or_default()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
 }
 
 /// Draws uids and name suffixes.
@@ -114,10 +107,5 @@ mod tests {
         let name = Ids::new().name_from(&"x".repeat(80));
         assert_eq!(name.len(), 63);
         assert!(Ids::new().name_from("web-").starts_with("web-"));
-    }
-
-    #[test]
-    fn times_are_written_without_fractions() {
-        assert_eq!(format_seconds(0), "1970-01-01T00:00:00Z");
     }
 }

@@ -3,7 +3,6 @@
 pub(crate) mod defaults;
 mod pod_level;
 mod prepare;
-mod qos;
 pub(crate) mod row;
 pub(crate) mod validate;
 pub(crate) mod warnings;

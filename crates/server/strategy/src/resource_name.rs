@@ -2,6 +2,8 @@
 //!
 //! Source: `pkg/apis/core/helper/helpers.go`.
 
+pub(crate) use cloudeck_kinds::amounts::is_huge_page;
+use cloudeck_kinds::amounts::is_native;
 use cloudeck_machinery::names;
 
 use crate::check::{At, Faults};
@@ -28,14 +30,6 @@ const STANDARD: [&str; 20] = [
     "services.nodeports",
     "services.loadbalancers",
 ];
-
-pub(crate) fn is_huge_page(name: &str) -> bool {
-    name.starts_with("hugepages-")
-}
-
-fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.contains("kubernetes.io/")
-}
 
 fn is_extended(name: &str) -> bool {
     !is_native(name)

@@ -71,17 +71,3 @@ async fn equal_events_are_counted_and_different_ones_created() {
     let patch = json::parse(&requests[1].body.bytes).unwrap();
     assert_eq!(patch.int_at(&["count"]), Some(2));
 }
-
-#[test]
-fn timestamps_are_civil_dates() {
-    for (seconds, text) in [
-        (0, "1970-01-01T00:00:00Z"),
-        (951_782_400, "2000-02-29T00:00:00Z"),
-        (1_795_357_330, "2026-11-22T14:22:10Z"),
-    ] {
-        assert_eq!(
-            timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
-            text
-        );
-    }
-}

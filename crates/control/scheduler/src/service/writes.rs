@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloudeck_client::Client;
 use cloudeck_controller::ObjectReference;
 use cloudeck_machinery::value::Map;
-use cloudeck_machinery::{GroupVersionResource, ObjectKey, Reason, Status, Value, value};
+use cloudeck_machinery::{GroupVersionResource, ObjectKey, Reason, Status, Time, Value, value};
 
 use crate::model::PodInfo;
 
@@ -172,10 +172,7 @@ async fn patch_status(client: &Client, key: &ObjectKey, uid: &str, status: Value
 }
 
 fn now_text() -> String {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    cloudeck_machinery::time::Time::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)).to_string()
+    Time::from(std::time::SystemTime::now()).to_string()
 }
 
 pub(super) fn reference(pod: &PodInfo) -> ObjectReference {

@@ -3,28 +3,11 @@
 //!
 //! Source: `pkg/kubelet/sysctl`, `pkg/security/apparmor`, `pkg/kubelet/lifecycle`.
 
+use cloudeck_kinds::sysctl;
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec};
 
 use crate::pod::decide::all_containers;
 use crate::pod::memo::Rejection;
-
-/// Kernel settings that every pod may have for itself: their namespaces are the pod's, and they concern nobody else.
-const SAFE_SYSCTLS: [&str; 14] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
-];
 
 /// The first demand that cannot be met.
 pub(super) fn refused(spec: &PodSpec) -> Option<Rejection> {
@@ -62,7 +45,7 @@ fn sysctls(spec: &PodSpec) -> Option<Rejection> {
     let wanted = spec.security_context.as_ref()?.sysctls.as_ref()?;
     wanted.iter().find_map(|sysctl| {
         let name = normal_sysctl(&sysctl.name);
-        let why = if !SAFE_SYSCTLS.contains(&name.as_str()) {
+        let why = if !sysctl::SAFE.contains(&name.as_str()) {
             format!("\"{name}\" not allowlisted")
         } else if name.starts_with("net.") && spec.host_network == Some(true) {
             format!("\"{name}\" not allowed with host net enabled")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cloudeck_kinds::sysctl;
 use cloudeck_machinery::quote::quote;
 use cloudeck_machinery::{Map, Value};
 
@@ -21,28 +22,6 @@ const ALLOWED_CAPABILITIES: [&str; 13] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-
-/// In the order in which they became allowed; the numbers below say how many are in which edition.
-const ALLOWED_SYSCTLS: [&str; 14] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    // 1.27
-    "net.ipv4.ip_local_reserved_ports",
-    // 1.29
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    // 1.32
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    // 1.37
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
 ];
 
 pub(super) fn app_armor(pod: &Pod<'_>) -> Option<Violation> {
@@ -319,6 +298,8 @@ pub(super) fn seccomp(pod: &Pod<'_>) -> Option<Violation> {
     Some(Violation::new("seccompProfile", detail))
 }
 
+// How many of the safe ones an edition knows.
+
 pub(super) fn sysctls_1_0(pod: &Pod<'_>) -> Option<Violation> {
     sysctls(pod, 5)
 }
@@ -340,7 +321,7 @@ pub(super) fn sysctls_1_37(pod: &Pod<'_>) -> Option<Violation> {
 }
 
 fn sysctls(pod: &Pod<'_>, allowed: usize) -> Option<Violation> {
-    let allowed = &ALLOWED_SYSCTLS[..allowed];
+    let allowed = &sysctl::SAFE[..allowed];
     let names = pod
         .spec
         .items_at(&["securityContext", "sysctls"])

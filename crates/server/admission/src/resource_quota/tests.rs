@@ -12,7 +12,7 @@ fn quota(spec: Value, hard: Value, used: Value) -> World {
 fn check(world: &World, resource: &str, object: Value, expected: Result<&[Value], &str>) {
     let user = nobody();
     let request = create(&user, resource, object);
-    let charged = charge(&request, &world.context());
+    let charged = charge(&request, &world.context(), MicroTime::from_unix_micros(0));
     match (charged, expected) {
         (Ok(charges), Ok(usages)) => {
             let own: Vec<Value> = charges.into_iter().map(|charge| charge.used).collect();
@@ -121,7 +121,7 @@ fn an_update_pays_the_difference() {
     let update = |new: &Value, old| {
         let mut request = create(&user, "services", new.clone());
         (request.operation, request.old) = (Operation::Update, Some(old));
-        let charges = charge(&request, &world.context()).unwrap();
+        let charges = charge(&request, &world.context(), MicroTime::from_unix_micros(0)).unwrap();
         charges.into_iter().map(|charge| charge.used).collect::<Vec<_>>()
     };
     assert_eq!(update(&node, &cluster), [value!({"services.nodeports": "2"})]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloudeck_admission::{AdmissionRequest, Awaited, Charge, Context, Operation, Refusal};
-use cloudeck_machinery::{Status, Value};
+use cloudeck_machinery::{MicroTime, Status, Value};
 
 use super::Call;
 use crate::server::Core;
@@ -78,7 +78,8 @@ pub(crate) fn charge(
     let charges = with_context(call, |context| {
         let name = new.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
         let request = request(call, operation, &name, std::mem::take(new), old);
-        let charges = cloudeck_admission::charge(&request, context);
+        let now = MicroTime::from_unix_micros(call.core.clock.now().as_microsecond());
+        let charges = cloudeck_admission::charge(&request, context, now);
         *new = request.object;
         charges
     });

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use cloudeck_admission::Operation;
 use cloudeck_client::Response;
 use cloudeck_engine::Txn;
-use cloudeck_machinery::{Cause, CauseType, Object, Status, Value, json, value};
+use cloudeck_machinery::{Cause, CauseType, Object, Status, Time, Value, json, value};
 
 use super::commit::{self, Expect, Refusal};
 use super::decode::{self, Expected};
 use super::{Call, admit, facts, list, meta, options};
 use crate::alloc;
-use crate::clock;
 use crate::kinds::Kind;
 
 const ATTEMPTS: usize = 16;
@@ -184,7 +183,7 @@ fn mark(call: &Call<'_>, new: &mut Value, grace: i64) {
     };
     new.set_at(
         &["metadata", "deletionTimestamp"],
-        clock::format_seconds(start + grace),
+        Time::from_unix(start + grace).to_string(),
     );
     new.set_at(&["metadata", "deletionGracePeriodSeconds"], grace);
 }

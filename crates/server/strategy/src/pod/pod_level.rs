@@ -3,14 +3,12 @@
 //! Source: `DefaultPodLevelResources` in `pkg/api/pod/util.go`. Runs when a pod is made, after its containers have
 //! their own defaults; pods that name no resources of their own are left alone.
 
-use std::collections::BTreeMap;
+use cloudeck_kinds::amounts::{self, Amounts};
+use cloudeck_machinery::{Quantity, Value};
+use compact_str::CompactString;
 
-use cloudeck_machinery::{Map, Quantity, Value};
-
-use crate::check::{list, text};
-use crate::{fill, resource_name};
-
-type Amounts = BTreeMap<String, Quantity>;
+use crate::check::list;
+use crate::fill;
 
 pub(super) fn complete(pod: &mut Value) {
     let Some(own) = pod.at(&["spec", "resources"]) else {
@@ -19,8 +17,7 @@ pub(super) fn complete(pod: &mut Value) {
     if fill::is_empty(own.get("requests")) && fill::is_empty(own.get("limits")) {
         return;
     }
-    let requests = aggregate(pod, "requests");
-    let limits = aggregate(pod, "limits");
+    let [requests, limits] = ["requests", "limits"].map(|list| amounts::of_containers(pod, list));
     let limited_everywhere = limited_by_all(pod);
     let own = pod.at_mut(&["spec", "resources"]).expect("it was there above");
     huge_page_limits(own, &limits);
@@ -28,59 +25,12 @@ pub(super) fn complete(pod: &mut Value) {
     complete_limits(own, &limits, &limited_everywhere);
 }
 
-/// What the containers take together: the running ones at once, or an init container beside its sidecars.
-fn aggregate(pod: &Value, key: &str) -> Amounts {
-    let mut sidecars = Amounts::new();
-    let mut peak = Amounts::new();
-    for container in pod.items_at(&["spec", "initContainers"]) {
-        let own = amounts(container, key);
-        let mut at_once = sidecars.clone();
-        add(&mut at_once, &own);
-        if text(container, "restartPolicy") == "Always" {
-            sidecars = at_once.clone();
-        }
-        for (name, amount) in at_once {
-            let most = peak.entry(name).or_default();
-            *most = (*most).max(amount);
-        }
-    }
-    let mut running = sidecars;
-    for container in pod.items_at(&["spec", "containers"]) {
-        add(&mut running, &amounts(container, key));
-    }
-    for (name, amount) in peak {
-        let most = running.entry(name).or_default();
-        *most = (*most).max(amount);
-    }
-    running
-}
-
-fn amounts(container: &Value, key: &str) -> Amounts {
-    let list = container.at(&["resources", key]).and_then(Value::as_object);
-    let parsed = list.into_iter().flat_map(Map::iter).filter_map(|(name, amount)| {
-        let amount = amount.as_str()?.parse().ok()?;
-        Some((name.to_string(), amount))
-    });
-    parsed.collect()
-}
-
-fn add(sum: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        match sum.get_mut(name) {
-            Some(own) => *own = *own + *amount,
-            None => {
-                sum.insert(name.clone(), *amount);
-            }
-        }
-    }
-}
-
 /// Resources that every container limits.
-fn limited_by_all(pod: &Value) -> Vec<String> {
+fn limited_by_all(pod: &Value) -> Vec<CompactString> {
     let mut all = ["initContainers", "containers"]
         .into_iter()
         .flat_map(|key| pod.at(&["spec"]).map(|spec| list(spec, key)).unwrap_or_default())
-        .map(|container| amounts(container, "limits"));
+        .map(|container| amounts::of_container(container, "limits"));
     let Some(first) = all.next() else {
         return Vec::new();
     };
@@ -89,10 +39,6 @@ fn limited_by_all(pod: &Value) -> Vec<String> {
         .into_keys()
         .filter(|name| rest.iter().all(|limits| limits.contains_key(name)))
         .collect()
-}
-
-fn is_supported(name: &str) -> bool {
-    matches!(name, "cpu" | "memory") || resource_name::is_huge_page(name)
 }
 
 fn has(resources: &Value, list: &str, name: &str) -> bool {
@@ -104,10 +50,7 @@ fn set(resources: &mut Value, list: &str, name: &str, amount: Quantity) {
 }
 
 fn huge_page_limits(own: &mut Value, limits: &Amounts) {
-    for (name, amount) in limits
-        .iter()
-        .filter(|(name, _)| resource_name::is_huge_page(name))
-    {
+    for (name, amount) in limits.iter().filter(|(name, _)| amounts::is_huge_page(name)) {
         if !has(own, "requests", name) && !has(own, "limits", name) {
             set(own, "limits", name, *amount);
         }
@@ -128,23 +71,19 @@ fn complete_requests(own: &mut Value, requests: &Amounts) {
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default();
-    for (name, amount) in limits.iter().filter(|(name, _)| is_supported(name)) {
+    for (name, amount) in limits.iter().filter(|(name, _)| amounts::is_for_whole_pods(name)) {
         if !has(own, "requests", name) {
             own.set_at(&["requests", name], amount.clone());
         }
     }
 }
 
-fn complete_limits(own: &mut Value, limits: &Amounts, limited_everywhere: &[String]) {
-    let requests = amounts(
-        &cloudeck_machinery::value!({"resources": (own.clone())}),
-        "requests",
-    );
-    for (name, request) in requests {
+fn complete_limits(own: &mut Value, limits: &Amounts, limited_everywhere: &[CompactString]) {
+    for (name, request) in amounts::read(own.get("requests")) {
         let Some(limit) = limits.get(&name).filter(|_| limited_everywhere.contains(&name)) else {
             continue;
         };
-        if is_supported(&name) && !has(own, "limits", &name) {
+        if amounts::is_for_whole_pods(&name) && !has(own, "limits", &name) {
             set(own, "limits", &name, (*limit).max(request));
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Source: `pkg/registry/core/pod/strategy.go`.
 
+use cloudeck_kinds::qos;
 use cloudeck_machinery::{Map, Value, value};
 
-use super::{pod_level, qos};
+use super::pod_level;
 use crate::fill;
 
 pub(super) fn create(pod: &mut Value) {

@@ -4,6 +4,8 @@
 
 use cloudeck_machinery::{Quantity, Value};
 
+use crate::amounts;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Guaranteed,
@@ -12,9 +14,9 @@ enum Class {
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the resources of the containers or of the pod as a whole.
-pub(crate) fn class(pod: &Value) -> &'static str {
+pub fn class(pod: &Value) -> &'static str {
     let class = match pod.at(&["spec", "resources"]) {
-        Some(resources) if names_pod_level(resources) => of_requirements(resources),
+        Some(resources) if amounts::has_own(pod) => of_requirements(resources),
         _ => of_containers(pod),
     };
     match class {
@@ -22,17 +24,6 @@ pub(crate) fn class(pod: &Value) -> &'static str {
         Class::Burstable => "Burstable",
         Class::BestEffort => "BestEffort",
     }
-}
-
-/// Whether resources that pods as a whole may have are named.
-fn names_pod_level(resources: &Value) -> bool {
-    ["requests", "limits"].iter().any(|list| {
-        let list = resources.get(list).and_then(Value::as_object);
-        list.is_some_and(|list| {
-            list.keys()
-                .any(|name| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-"))
-        })
-    })
 }
 
 fn of_containers(pod: &Value) -> Class {

@@ -6,13 +6,11 @@ fn tree(text: &str) -> Value {
     json::parse(text.as_bytes()).unwrap()
 }
 
-fn info(plural: &str) -> &'static ResourceInfo {
-    cloudeck_schema::resource("", "v1", plural).unwrap()
-}
+const EPOCH: MicroTime = MicroTime::from_unix_micros(0);
 
 #[track_caller]
 fn check(plural: &str, object: &str, wanted: &[(&str, &str)]) {
-    let used = of(info(plural), &tree(object), Now(0));
+    let used = used_by("", plural, &tree(object), EPOCH);
     let found: Vec<(String, String)> = used
         .iter()
         .map(|(name, amount)| (name.to_string(), amount.to_string()))
@@ -59,9 +57,10 @@ fn a_pod_that_should_be_gone_uses_nothing_any_more() {
     let going = tree(
         r#"{"metadata":{"deletionTimestamp":"1970-01-01T00:01:00Z","deletionGracePeriodSeconds":30},"spec":{}}"#,
     );
-    let uses = |now| of(info("pods"), &going, Now(now)).contains_key("pods");
-    assert_eq!(overdue(info("pods"), &going), Some(Now(90_000)));
-    assert!(uses(90_000) && !uses(90_001));
+    let at = MicroTime::from_unix_micros;
+    let uses = |now| used_by("", "pods", &going, at(now)).contains_key("pods");
+    assert_eq!(overdue(&going), Some(at(90_000_000)));
+    assert!(uses(90_000_000) && !uses(90_000_001));
 }
 
 #[test]
@@ -106,16 +105,18 @@ fn claims_use_storage_in_all_and_by_class() {
 #[test]
 fn old_kinds_have_a_bare_name_and_all_have_a_count() {
     check("secrets", "{}", &[("count/secrets", "1"), ("secrets", "1")]);
-    let deployments = cloudeck_schema::resource("apps", "v1", "deployments").unwrap();
-    assert!(counts(deployments, "count/deployments.apps") && !counts(deployments, "deployments"));
-    assert!(counts(info("pods"), "requests.hugepages-2Mi") && !counts(info("pods"), "requests.storage"));
+    let counts_deployments = |name| counts("apps", "deployments", name);
+    assert!(counts_deployments("count/deployments.apps") && !counts_deployments("deployments"));
+    let counts_pods = |name| counts("", "pods", name);
+    assert!(counts_pods("requests.hugepages-2Mi") && counts_pods("requests.example.com/gpu"));
+    assert!(!counts_pods("requests.storage") && !counts_pods("example.com/gpu"));
 }
 
 #[test]
 fn scopes_part_pods() {
     let about = |scopes: &str, pod: &str| {
         let quota = format!(r#"{{"spec":{{"hard":{{"pods":"1"}},{scopes}}}}}"#);
-        Limits::read(&tree(&quota)).are_about(info("pods"), &tree(pod))
+        Scopes::of(&tree(&quota)).hold("", "pods", &tree(pod))
     };
     let (best, sized) = (r#"{"spec":{}}"#, POD);
     assert!(about(r#""scopes":["BestEffort"]"#, best) && !about(r#""scopes":["BestEffort"]"#, sized));
@@ -136,5 +137,11 @@ fn scopes_part_pods() {
     assert!(about(r#""scopes":["CrossNamespacePodAffinity"]"#, reaching));
     // Other kinds are in no scope.
     let quota = tree(r#"{"spec":{"hard":{"services":"1"},"scopes":["NotTerminating"]}}"#);
-    assert!(!Limits::read(&quota).are_about(info("services"), &tree("{}")));
+    assert!(!Scopes::of(&quota).hold("", "services", &tree("{}")));
+    let of_class = tree(&format!(
+        "{{\"spec\":{{{}}}}}",
+        classes("Exists", "[]").replace("PriorityClass", "VolumeAttributesClass")
+    ));
+    let claim = tree(r#"{"spec":{"volumeAttributesClassName":"gold"}}"#);
+    assert!(Scopes::of(&of_class).hold("", "persistentvolumeclaims", &claim));
 }
