@@ -171,12 +171,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Status> {
 }
 
 fn unreachable_server(config: &TlsConfig, error: &legacy::Error) -> Status {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        why = format!("{why}: {inner}");
-        source = inner.source();
-    }
+    let why = cloudeck_telemetry::chain(error);
     Status::new(
         Reason::ServiceUnavailable,
         format!("cannot reach the API server at {}: {why}", config.address),

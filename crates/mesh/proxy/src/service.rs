@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::apply::Installer;
 use crate::config::ProxyConfig;
-use crate::error::{ProxyApplyError, ProxyStartError};
+use crate::error::ProxyStartError;
 use crate::model::{Change, Delta, Model, NodeView};
 
 /// Changes that wait for a batch to be installed; more than this and the informers wait, which lose nothing.
@@ -155,7 +155,7 @@ impl Loop {
                     return true;
                 }
                 Err(error) => warn!(
-                    error = describe(&error),
+                    error = cloudeck_telemetry::chain(&error),
                     "installing the whole service table anew"
                 ),
             }
@@ -170,7 +170,7 @@ impl Loop {
             }
             Err(error) => {
                 warn!(
-                    error = describe(&error),
+                    error = cloudeck_telemetry::chain(&error),
                     "service table not installed; the next change tries again"
                 );
                 false
@@ -184,7 +184,7 @@ impl Loop {
         }
         if let Err(error) = self.on_thread(move |installer| installer.clean(&delta)).await {
             warn!(
-                error = describe(&error),
+                error = cloudeck_telemetry::chain(&error),
                 "clients of removed endpoints are not let go"
             );
         }
@@ -201,7 +201,10 @@ impl Loop {
                 })
                 .await;
             }
-            Err(error) => warn!(error = describe(&error), "tracked connections cannot be listed"),
+            Err(error) => warn!(
+                error = cloudeck_telemetry::chain(&error),
+                "tracked connections cannot be listed"
+            ),
         }
     }
 
@@ -249,16 +252,4 @@ async fn listen(mut watch: NftWatch, table: String, removals: mpsc::Sender<()>) 
             }
         }
     }
-}
-
-/// The error with all its causes.
-fn describe(error: &ProxyApplyError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

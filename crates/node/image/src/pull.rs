@@ -70,14 +70,7 @@ pub enum PullError {
 impl PullError {
     /// The error with all its causes in one line, as events show it.
     pub fn message(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        cloudeck_telemetry::chain(self)
     }
 }
 

@@ -163,7 +163,7 @@ impl Inner {
             }
             let inner = Arc::clone(&self);
             if let Err(error) = blocking(move || inner.install_if_missing()).await {
-                warn!(error = %Chain(&error), "the pods' table is not put back");
+                warn!(error = %cloudeck_telemetry::chain(&error), "the pods' table is not put back");
             }
         }
     }
@@ -371,20 +371,5 @@ impl PodNetwork {
     /// Where the record is kept.
     pub fn state_dir(&self) -> PathBuf {
         self.inner.config.state_dir.clone()
-    }
-}
-
-/// An error with all its causes.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod node_target;
 mod partial;
 mod path;
 mod proxy;
+mod relay;
 mod table;
 mod watch;
 

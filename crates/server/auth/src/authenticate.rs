@@ -97,7 +97,7 @@ impl Authenticator {
                 not_after: identity.not_after,
             },
             _ => Peer {
-                shown: Shown::Untrusted(chain_of(&refused)),
+                shown: Shown::Untrusted(cloudeck_telemetry::chain(&refused)),
                 not_after: now,
             },
         }
@@ -226,17 +226,6 @@ fn percent_decode(text: &str) -> String {
         rest = &tail[2..];
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
-}
-
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

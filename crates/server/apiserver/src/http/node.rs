@@ -14,7 +14,6 @@ use cloudeck_auth::{Attributes, Authorizer as _, UserInfo, forbidden};
 use cloudeck_client::transport::BoxFuture;
 use cloudeck_client::{Request as ApiRequest, Verb};
 use cloudeck_machinery::{Object, Reason, Status, Value};
-use futures_util::stream;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -29,7 +28,7 @@ use super::body::EdgeBody;
 use super::connection::Edge;
 use super::node_target::{self, NodeTarget};
 use super::path::ResourceTarget;
-use super::proxy;
+use super::{proxy, relay};
 use crate::registry::{Call, admit};
 use crate::subresource::unserved;
 
@@ -219,12 +218,8 @@ async fn pass(
         Ok(Err(error)) => return Err(unreachable(node, &error)),
         Err(elapsed) => return Err(unreachable(node, &elapsed)),
     };
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| unreachable(node, &error))?;
-    edge.scope().spawn_until_shutdown("node-connection", async move {
-        // Its end is seen in the answer's body.
-        let _ = connection.with_upgrades().await;
-    });
+    let sender = relay::speak(edge, "node-connection", stream).await;
+    let mut sender = sender.map_err(|error| unreachable(node, &error))?;
     let (parts, body) = request.into_parts();
     let websocket = is_websocket(&parts.headers);
     let outgoing = outgoing(node, &parts, body, websocket).await?;
@@ -235,7 +230,8 @@ async fn pass(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS && websocket {
         return Ok(splice(edge, parts, answer));
     }
-    Ok(relay(answer, sender))
+    let is_content_type = |name: &HeaderName| *name == header::CONTENT_TYPE;
+    Ok(relay::back(answer, sender, is_content_type))
 }
 
 /// A log, or the node's plain words about why there is none as an error of the API.
@@ -300,9 +296,9 @@ async fn outgoing(
 /// Credentials stay here; the connection is ours, unless it is to become a WebSocket.
 fn passes(name: &HeaderName, websocket: bool) -> bool {
     match *name {
-        header::AUTHORIZATION | header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING => false,
+        header::CONTENT_LENGTH | header::TRANSFER_ENCODING => false,
         header::CONNECTION | header::UPGRADE => websocket,
-        _ => !name.as_str().starts_with("x-remote-") && !name.as_str().starts_with("impersonate-"),
+        _ => !relay::is_credential(name),
     }
 }
 
@@ -323,29 +319,5 @@ fn splice(edge: &Edge, parts: Parts, mut answer: Response<Incoming>) -> Response
             let _ = tokio::io::copy_bidirectional(&mut client, &mut node).await;
         }
     });
-    response
-}
-
-/// Streams the node's answer on. The sender lives as long as the stream: without it the connection would close.
-fn relay(
-    answer: Response<Incoming>,
-    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
-) -> Response<EdgeBody> {
-    let (parts, body) = answer.into_parts();
-    let stream = stream::unfold((body, sender), |(mut body, sender)| async move {
-        loop {
-            let frame = body.frame().await?.ok()?;
-            if let Ok(data) = frame.into_data() {
-                return Some((data, (body, sender)));
-            }
-        }
-    });
-    let mut response = Response::new(EdgeBody::Stream(Box::pin(stream)));
-    *response.status_mut() = parts.status;
-    if let Some(content_type) = parts.headers.get(header::CONTENT_TYPE) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type.clone());
-    }
     response
 }

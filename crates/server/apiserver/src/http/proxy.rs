@@ -8,15 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cloudeck_machinery::{Reason, Status, Value};
-use futures_util::stream;
 use http::{HeaderName, Request, Response, header};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 
 use super::body::EdgeBody;
 use super::connection::Edge;
 use super::path::ResourceTarget;
+use super::relay;
 use crate::server::Core;
 use crate::subresource::unserved;
 
@@ -189,13 +187,8 @@ async fn forward(
         Ok(Err(error)) => return Err(failed(&error)),
         Err(elapsed) => return Err(failed(&elapsed)),
     };
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
-    edge.scope()
-        .spawn_until_shutdown("proxied-connection", async move {
-            // Its end is seen in the answer's body.
-            let _ = connection.await;
-        });
+    let sender = relay::speak(edge, "proxied-connection", stream).await;
+    let mut sender = sender.map_err(|error| failed(&error))?;
     let (parts, body) = request.into_parts();
     let mut outgoing = Request::builder().method(parts.method).uri(path);
     if let Some(headers) = outgoing.headers_mut() {
@@ -211,44 +204,20 @@ async fn forward(
         .send_request(outgoing)
         .await
         .map_err(|error| failed(&error))?;
-    Ok(relay(answer, sender))
+    Ok(relay::back(answer, sender, passes))
 }
 
 /// Credentials stay here, and what is about one connection concerns no other.
 fn passes(name: &HeaderName) -> bool {
     match *name {
-        header::AUTHORIZATION
-        | header::HOST
-        | header::CONNECTION
+        header::CONNECTION
         | header::UPGRADE
         | header::TE
         | header::TRAILER
         | header::TRANSFER_ENCODING
         | header::PROXY_AUTHORIZATION => false,
-        _ => !name.as_str().starts_with("x-remote-") && !name.as_str().starts_with("impersonate-"),
+        _ => !relay::is_credential(name),
     }
-}
-
-/// Streams the pod's answer on. The sender lives as long as the stream: without it the connection would close.
-fn relay(
-    answer: Response<Incoming>,
-    sender: hyper::client::conn::http1::SendRequest<Incoming>,
-) -> Response<EdgeBody> {
-    let (parts, body) = answer.into_parts();
-    let stream = stream::unfold((body, sender), |(mut body, sender)| async move {
-        loop {
-            let frame = body.frame().await?.ok()?;
-            if let Ok(data) = frame.into_data() {
-                return Some((data, (body, sender)));
-            }
-        }
-    });
-    let mut response = Response::new(EdgeBody::Stream(Box::pin(stream)));
-    *response.status_mut() = parts.status;
-    for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
-        response.headers_mut().append(name.clone(), value.clone());
-    }
-    response
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Lab {
         }
         self.authenticator
             .authenticate(&peer, &map, &Nothing, self.now + later)
-            .map_err(|error| chain_of(&error))
+            .map_err(|error| cloudeck_telemetry::chain(&error))
     }
 }
 

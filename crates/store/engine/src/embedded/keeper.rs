@@ -12,7 +12,7 @@ use super::manifest::{MANIFEST_RESERVE_BYTES, Manifest, ManifestWriteError};
 use super::reserve::Reserve;
 use super::segment::{Segment, SegmentKind};
 use super::segments::Segments;
-use super::shared::{Shared, ThreadPanicked, chain};
+use super::shared::{Shared, ThreadPanicked};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
@@ -81,7 +81,10 @@ impl Keeper {
             if error.is_ambiguous() {
                 self.shared.poison(&error);
             } else if !self.shared.is_stopping() {
-                tracing::warn!(error = chain(&error), "keeping the datastore in order");
+                tracing::warn!(
+                    error = cloudeck_telemetry::chain(&error),
+                    "keeping the datastore in order"
+                );
             }
         }
     }

@@ -40,7 +40,7 @@ impl Shared {
     /// Takes no more writes. Answers the first reason there was.
     pub(crate) fn poison(&self, error: &dyn Error) -> String {
         let reason = self.poison.get_or_init(|| {
-            let reason = chain(error);
+            let reason = cloudeck_telemetry::chain(error);
             tracing::error!(
                 error = reason,
                 "the datastore failed and takes no more writes; it must be opened anew"
@@ -88,14 +88,3 @@ impl Shared {
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} thread panicked")]
 pub(crate) struct ThreadPanicked(pub(crate) &'static str);
-
-/// An error with its sources, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
