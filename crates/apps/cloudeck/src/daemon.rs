@@ -22,6 +22,9 @@ pub trait Progress {
     fn step(&mut self, text: &str);
 }
 
+/// What a killed daemon was just starting may hold its files for a moment.
+pub const LEFT_BEHIND: Duration = Duration::from_secs(5);
+
 /// Takes the data directory for this process; `None` when a cluster runs there already.
 pub fn claim(places: &Places) -> Result<Option<FileLock>> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +33,7 @@ pub fn claim(places: &Places) -> Result<Option<FileLock>> {
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(&places.data_dir, private)
         .with_context(|| format!("close {}", places.data_dir.display()))?;
-    FileLock::try_acquire(places.lock()).with_context(|| format!("lock {}", places.lock().display()))
+    FileLock::acquire(places.lock(), LEFT_BEHIND).with_context(|| format!("lock {}", places.lock().display()))
 }
 
 /// Runs the cluster in this process until SIGTERM or SIGINT, or until something essential fails.

@@ -5,7 +5,8 @@
 //! [`scm`] passes descriptors over sockets, [`lock`] holds files, [`lo`] brings a loopback device up.
 //!
 //! Every function returns `std::io::Error` with the kernel's errno and nothing else: what was attempted is for the
-//! caller to say. Nothing here starts a thread, logs, or keeps state. Knows nothing of containers, pods or Kubernetes.
+//! caller to say. Nothing here logs or keeps state, and only the bounded wait for a lock starts a thread. Knows nothing of
+//! containers, pods or Kubernetes.
 //!
 //! Start reading at [`inroot`], whose rule everything that touches a foreign file system lives by.
 #![allow(

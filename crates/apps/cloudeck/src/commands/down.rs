@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use cloudeck_linux::lock::FileLock;
 
 use crate::cli::Down;
+use crate::daemon::LEFT_BEHIND;
 use crate::settings::Places;
 
 /// How long the daemon may take to end after SIGTERM.
@@ -62,13 +63,15 @@ async fn end_daemon(places: &Places) -> Result<Option<FileLock>> {
     }
     let deadline = Instant::now() + END_LIMIT;
     loop {
-        let lock = FileLock::try_acquire(places.lock())
+        let lock = FileLock::acquire(places.lock(), LEFT_BEHIND)
             .with_context(|| format!("lock {}", places.lock().display()))?;
         if lock.is_some() {
             return Ok(lock);
         }
-        let holder = holder(places)?
-            .context("the data directory is in use by a process of another pid namespace; end that first")?;
+        // One that has just ended is no holder any more: then the next look takes the lock.
+        let Some(holder) = holder(places)? else {
+            continue;
+        };
         if Instant::now() >= deadline {
             bail!(
                 "the daemon (process {}) does not end; see {}",
