@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::{c_path, c_str, check};
+use crate::{c_path, c_str, check, ns};
 
 pub mod table;
 
@@ -35,6 +35,16 @@ pub fn mount_on(
 /// Changes flags or propagation of the mount at `path`.
 pub fn change(path: impl AsRef<Path>, flags: libc::c_ulong) -> io::Result<()> {
     mount_raw(c"", &c_path(path.as_ref())?, c"", flags, c"")
+}
+
+/// Makes every mount of the namespace a slave of what it came from: what is mounted here stays here, what is taken away
+/// there goes here as well. Also from within a plain chroot, whose root is no mount.
+pub fn enslave_all() -> io::Result<()> {
+    let enslave = || change("/", libc::MS_REC | libc::MS_SLAVE);
+    match enslave() {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => ns::at_the_top(enslave),
+        outcome => outcome,
+    }
 }
 
 /// Binds `source` to `target`, by paths.

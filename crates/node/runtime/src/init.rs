@@ -109,8 +109,7 @@ fn prepare(birth: &Birth<'_>) -> Result<(ContainerSpec, Prepared), SetupError> {
     ns::leave(libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP).step(|| "make namespaces".to_owned())?;
     // The sources first: once the root is a slave, a clone of it could no longer pass mounts back to the machine.
     let mut attachments = mounts::collect(&config.mounts)?;
-    mount::change("/", libc::MS_REC | libc::MS_SLAVE)
-        .step(|| "detach mounts from the machine's".to_owned())?;
+    mount::enslave_all().step(|| "detach mounts from the machine's".to_owned())?;
 
     let root = rootfs::mount(&config.rootfs, &birth.sandbox.mount_point)?;
     mounts::system(&root, &spec, shared_memory.as_ref())?;
@@ -163,13 +162,12 @@ fn enter_pod(birth: &Birth<'_>) -> Result<Option<OwnedFd>, SetupError> {
     let mut kinds = 0;
     if !config.namespaces.host_ipc {
         kinds |= libc::CLONE_NEWIPC;
-        let machine: OwnedFd = std::fs::File::open("/proc/self/ns/mnt")
-            .step(|| "open own mount namespace".to_owned())?
-            .into();
+        let here = ns::Whereabouts::remember().step(|| "open own mount namespace".to_owned())?;
         ns::enter(birth.infra, libc::CLONE_NEWNS).step(|| "enter the pod's mount namespace".to_owned())?;
         let tree = mount::open_path(infra::SHARED_MEMORY).and_then(|path| mount::clone_tree(path, false));
         shared = Some(tree.step(|| "find the pod's shared memory".to_owned())?);
-        ns::enter(machine, libc::CLONE_NEWNS).step(|| "leave the pod's mount namespace".to_owned())?;
+        here.go_back()
+            .step(|| "leave the pod's mount namespace".to_owned())?;
     }
     if config.namespaces.network == NetworkMode::Pod {
         kinds |= libc::CLONE_NEWNET | libc::CLONE_NEWUTS;

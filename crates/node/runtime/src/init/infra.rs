@@ -98,7 +98,7 @@ fn set_sysctl(sandbox: &SandboxSpec, name: &str, value: &str) -> Result<(), Setu
 /// Changes the root to an empty read-only one, with the pod's shared memory in it.
 fn empty_root(mount_point: &Path, shared_memory_bytes: u64) -> Result<(), SetupError> {
     let step = || "make an empty root".to_owned();
-    mount::change("/", libc::MS_REC | libc::MS_SLAVE).step(step)?;
+    mount::enslave_all().step(step)?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let place = mount::open_path(mount_point).step(step)?;
     mount::mount_on("tmpfs", place, "tmpfs", flags, "size=4k,nr_inodes=4,mode=555").step(step)?;

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use cloudeck_linux::ns;
 use cloudeck_runtime::{
     BindPropagation, Capabilities, ExecRequest, Mount, MountSource, Namespaces, PidMode, SandboxConfig,
     SeccompProfile, Stdio, User,
@@ -61,6 +62,34 @@ async fn the_infra_process_has_an_empty_read_only_root_and_no_rights() {
         std::fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(),
         0
     );
+}
+
+/// What lies at the top of a process's mount namespace, which is where a chroot that is broken out of leads to.
+fn top_of(pid: i32) -> Vec<String> {
+    let process = cloudeck_linux::pidfd::open(pid).unwrap();
+    let look = std::thread::spawn(move || {
+        // Only one that shares its place with no other thread may enter.
+        ns::leave(libc::CLONE_NEWNS).unwrap();
+        ns::enter(process, libc::CLONE_NEWNS).unwrap();
+        let entries = std::fs::read_dir("/").unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect()
+    });
+    let mut names: Vec<String> = look.join().unwrap();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn nothing_of_the_machine_lies_above_the_roots() {
+    let lab = Lab::new().await;
+    let sandbox = lab.sandbox().await;
+    let infra = lab.runtime().sandbox_status(&sandbox).unwrap().infra_pid;
+    assert_eq!(top_of(infra), ["shm"]);
+    let id = lab.start(&sandbox, lab.shell("sleep 1000")).await;
+    let pid = lab.runtime().container_status(&id).unwrap().pid;
+    assert_eq!(top_of(pid), ["bin", "dev", "etc", "proc", "root", "sys", "tmp"]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "a test leaks a descriptor on purpose")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
+mod chrooted;
 mod escape;
 mod exec;
 mod lab;
