@@ -3,9 +3,11 @@
 //! The parser reports duplicate members with their paths and keeps int64 apart from floats; the writer escapes as Go's
 //! `encoding/json` does (`<`, `>`, `&`, U+2028, U+2029), because answers are compared byte for byte.
 
+mod indent;
 mod parse;
 mod write;
 
+pub use indent::indent;
 pub use parse::{JsonError, MAX_DEPTH, parse, parse_reporting};
 pub use write::{to_vec, write, write_string};
 

@@ -1,5 +1,6 @@
 //! The objects that every cluster has from its first second, brought up to date at every start.
 
+mod api_services;
 mod flow_control;
 mod objects;
 
@@ -24,11 +25,8 @@ pub(crate) async fn ensure(server: &Server) -> Result<(), Status> {
         .partition(|object| object.resource.ends_with("bindings"));
     reconcile_roles(client, &roles).await?;
     let others = objects::others(&server.core.config).into_iter();
-    let others = others.chain(
-        flow_control::objects()
-            .into_iter()
-            .map(|(resource, tree)| (resource, "", tree)),
-    );
+    let wide = flow_control::objects().into_iter().chain(api_services::objects());
+    let others = others.chain(wide.map(|(resource, tree)| (resource, "", tree)));
     let others = others.map(|(resource, namespace, tree)| async move {
         ensure_present(client, &resource, namespace, &tree).await
     });

@@ -1,5 +1,6 @@
 //! Small kinds that the cluster itself runs on: namespaces, accounts, leases, priority classes.
 
+pub(crate) mod api_service;
 pub(crate) mod event;
 mod event_row;
 mod namespace;

@@ -58,6 +58,7 @@ fn authorization(kind: &str) -> &'static Strategy {
 
 fn others(group: &str, kind: &str) -> &'static Strategy {
     match (group, kind) {
+        ("apiregistration.k8s.io", "APIService") => &cluster::api_service::API_SERVICE,
         ("batch", "Job") => &workload::JOB,
         ("batch", "CronJob") => &workload::CRON_JOB,
         ("autoscaling", "HorizontalPodAutoscaler") => &scaling::AUTOSCALER,

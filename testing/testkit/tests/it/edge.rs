@@ -45,6 +45,60 @@ async fn every_answer_has_its_headers() {
 }
 
 #[tokio::test]
+async fn whoever_reads_by_eye_is_given_lines() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let path = "/api/v1/namespaces?fieldSelector=metadata.name%3Ddefault";
+    let (packed, lines) = (
+        wire.get(path).await,
+        wire.get(&format!("{path}&pretty=true")).await,
+    );
+    assert!(
+        packed
+            .body
+            .starts_with(br#"{"kind":"NamespaceList","apiVersion":"v1","metadata":{"#)
+    );
+    assert!(
+        lines
+            .body
+            .starts_with(b"{\n  \"kind\": \"NamespaceList\",\n  \"apiVersion\": \"v1\",\n")
+    );
+    assert_eq!(packed.tree(), lines.tree());
+    let by_hand = &[("user-agent", "curl/8.5.0")];
+    let refused = wire.ask("GET", "/api/v1/namespaces/none", by_hand, "").await;
+    assert!(refused.body.starts_with(b"{\n  \"kind\": \"Status\",\n"));
+    let schema = wire.ask("GET", "/openapi/v3", by_hand, "").await;
+    assert!(schema.body.starts_with(b"{\"paths\""));
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn every_group_version_is_registered_and_available() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let path = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let core = wire.get(&format!("{path}/v1.")).await.tree();
+    assert_eq!(core.int_at(&["spec", "groupPriorityMinimum"]), Some(18_000));
+    let managed = ["metadata", "labels", "kube-aggregator.kubernetes.io/automanaged"];
+    assert_eq!(core.str_at(&managed), Some("onstart"));
+    let accept = &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = wire.ask("GET", path, accept, "").await.tree();
+    let rows = table.items_at(&["rows"]);
+    assert_eq!(rows.len(), 22);
+    for row in rows {
+        let cells = row.items_at(&["cells"]);
+        assert_eq!(
+            (cells[1].as_str(), cells[2].as_str()),
+            (Some("Local"), Some("True")),
+            "{row:?}"
+        );
+    }
+    let misnamed = r#"{"metadata":{"name":"v2.apps"},"spec":{"group":"apps","version":"v1","groupPriorityMinimum":1,"versionPriority":1}}"#;
+    assert_eq!(wire.post(path, misnamed).await.status, 422);
+    test.stop().await;
+}
+
+#[tokio::test]
 async fn an_unservable_media_type_is_406_and_protobuf_falls_back_to_json() {
     let test = TestServer::start().await.unwrap();
     let mut wire = Wire::admin(&test).await;

@@ -50,6 +50,20 @@ pub(crate) fn whole(status: u16, bytes: Bytes, yaml: bool) -> Response<EdgeBody>
     of_type(status, EdgeBody::Full(bytes), content_type)
 }
 
+/// The answer with its JSON in lines. Streams and what is no JSON stay as they are.
+pub(crate) fn indented(response: Response<EdgeBody>) -> Response<EdgeBody> {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let is_json = content_type.is_some_and(|value| value.as_bytes().starts_with(JSON.as_bytes()));
+    if !is_json {
+        return response;
+    }
+    response.map(|body| match body {
+        EdgeBody::Full(bytes) => EdgeBody::Full(json::indent(&bytes).into()),
+        EdgeBody::List(list) => EdgeBody::Full(json::indent(&list.into_bytes()).into()),
+        stream @ EdgeBody::Stream(_) => stream,
+    })
+}
+
 /// Plain text.
 pub(crate) fn text(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
     of_type(

@@ -32,6 +32,7 @@ pub(crate) async fn answer(
     let audit_id = edge.server.core.ids.uuid();
     edge.metrics.inflight.add(1);
     let (begun, method) = (Instant::now(), request.method().clone());
+    let for_eyes = is_for_eyes(&request);
     let outcome = AssertUnwindSafe(respond(&edge, &peer, request))
         .catch_unwind()
         .await;
@@ -43,6 +44,9 @@ pub(crate) async fn answer(
             answer::status(&Status::internal("the request handler failed"))
         }
     };
+    if for_eyes {
+        response = answer::indented(response);
+    }
     edge.metrics.inflight.add(-1);
     edge.metrics
         .answered(method.as_str(), response.status().as_str(), begun.elapsed());
@@ -54,6 +58,13 @@ pub(crate) async fn answer(
         .entry(header::CACHE_CONTROL)
         .or_insert(header::HeaderValue::from_static("no-cache, private"));
     Ok(response)
+}
+
+/// Whether JSON is to be indented. Schemas are for programs, whoever fetches them.
+fn is_for_eyes<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    negotiate::wants_indentation(uri.query().unwrap_or_default(), request.headers())
+        && !uri.path().starts_with("/openapi")
 }
 
 async fn respond(

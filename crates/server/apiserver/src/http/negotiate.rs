@@ -4,6 +4,8 @@ use cloudeck_client::ContentType;
 use cloudeck_machinery::{Reason, Status};
 use http::{HeaderMap, header};
 
+use super::path::Query;
+
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
@@ -100,6 +102,25 @@ fn shape(range: &Range<'_>) -> Option<Shape> {
     }
 }
 
+/// Whether somebody is to read the answer with their eyes: they say so, or their program is one that people use by hand.
+///
+/// Source: `isPrettyPrint` in `apiserver/pkg/endpoints/handlers/negotiation`.
+pub(crate) fn wants_indentation(query: &str, headers: &HeaderMap) -> bool {
+    const BY_HAND: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+    let asked = Some(query)
+        .filter(|query| query.contains("pretty"))
+        .and_then(|query| {
+            let value = Query::parse(query).get("pretty")?.to_owned();
+            Some(value).filter(|value| !value.is_empty())
+        });
+    if let Some(value) = asked {
+        return matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    BY_HAND.iter().any(|program| agent.starts_with(program))
+}
+
 /// Whether aggregated discovery of v2 is the first wish that can be fulfilled.
 pub(crate) fn wants_aggregated_discovery(headers: &HeaderMap) -> bool {
     for range in ranges(headers) {
@@ -163,6 +184,23 @@ mod tests {
             headers.insert(header::ACCEPT, accept.parse().unwrap());
         }
         assert_eq!(form(&headers).ok(), expected, "{accept}");
+    }
+
+    #[test]
+    fn people_are_given_lines() {
+        let wants = |query: &str, agent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::USER_AGENT, agent.parse().unwrap());
+            wants_indentation(query, &headers)
+        };
+        assert!(
+            wants("", "curl/8.5.0") && wants("pretty=", "curl/8.5.0") && wants("a=b&pretty=true", "kubectl")
+        );
+        assert!(
+            !wants("", "kubectl/v1.37.2")
+                && !wants("pretty=false", "curl/8.5.0")
+                && !wants("pretty=yes", "curl/8")
+        );
     }
 
     #[test]

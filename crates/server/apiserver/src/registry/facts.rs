@@ -52,6 +52,7 @@ const CONDITIONAL_UPDATE: &[(&str, &str)] = &[
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
     ("coordination.k8s.io", "leases"),
     ("scheduling.k8s.io", "priorityclasses"),
 ];

@@ -11,9 +11,9 @@ fn name_rule(kind: &Kind) -> NameRule {
     match (kind.group(), kind.plural()) {
         // Since Kubernetes 1.37 the names of services may begin with a digit.
         ("", "namespaces" | "services") => names::dns1123_label,
-        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "certificatesigningrequests") => {
-            names::path_segment
-        }
+        ("rbac.authorization.k8s.io", _)
+        | ("certificates.k8s.io", "certificatesigningrequests")
+        | ("apiregistration.k8s.io", "apiservices") => names::path_segment,
         ("networking.k8s.io", "ipaddresses") => names::ip,
         _ => names::dns1123_subdomain,
     }
