@@ -121,6 +121,52 @@ async fn logs_are_streamed_from_the_node_without_the_clients_credentials() {
     test.stop().await;
 }
 
+/// Asks for the log of [`with_pod`]'s pod as messages, and returns the first `count` bytes after the handshake.
+async fn log_messages(test: &TestServer, protocol: &str, count: usize) -> Vec<u8> {
+    let request = Request::builder()
+        .uri("/api/v1/namespaces/default/pods/p/log?container=c")
+        .header("host", "test")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", protocol)
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let answer = Wire::admin(test).await.send(request).await;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+    assert_eq!(
+        answer.headers()["sec-websocket-accept"],
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    let mut socket = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    let mut messages = vec![0; count];
+    socket.read_exact(&mut messages).await.unwrap();
+    messages
+}
+
+#[tokio::test]
+async fn a_log_comes_as_messages_of_a_websocket() {
+    let node =
+        FakeNode::new("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n");
+    let test = with_pod(&node).await;
+    assert_eq!(
+        log_messages(&test, "binary.k8s.io", 12).await,
+        b"\x82\0\x82\x06hello\n\x88\0"
+    );
+    assert_eq!(
+        log_messages(&test, "base64.binary.k8s.io", 14).await,
+        b"\x81\0\x81\x08aGVsbG8K\x88\0"
+    );
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(
+        !asked.contains("upgrade") && !asked.contains("websocket"),
+        "{asked}"
+    );
+    test.stop().await;
+}
+
 #[tokio::test]
 async fn an_exec_joins_two_sockets() {
     let node = FakeNode::new(

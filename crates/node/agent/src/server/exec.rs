@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cloudeck_machinery::ObjectKey;
 use cloudeck_runtime::{ContainerId, ContainerState, ExecHandle, ExecRequest, Stdio};
 use futures_util::stream::SplitStream;
@@ -22,7 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
-use super::exec_channel::{self as channel, FromClient};
+use super::exec_channel::{self as channel, FromClient, Protocol};
 use super::query::Query;
 use super::{Body, full, text};
 use crate::node::Node;
@@ -63,6 +62,7 @@ pub(super) fn serve(
     let session = Session {
         node: Arc::clone(node),
         id,
+        protocol,
         argv,
         tty: query.flag("tty"),
         stdin: query.flag("input") || query.flag("stdin"),
@@ -85,22 +85,26 @@ pub(super) fn serve(
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if !protocol.name.is_empty() {
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(protocol.name),
+        );
+    }
     if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     response
 }
 
-fn handshake(headers: &HeaderMap) -> Result<(String, &'static str), String> {
+fn handshake(headers: &HeaderMap) -> Result<(String, &'static Protocol), String> {
     let upgrade = headers
         .get(header::UPGRADE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     if !upgrade.eq_ignore_ascii_case("websocket") {
         return Err(
-            "exec needs a WebSocket (v5.channel.k8s.io or v4.channel.k8s.io); SPDY is not supported"
-                .to_owned(),
+            "exec needs a WebSocket (v5.channel.k8s.io and before); SPDY is not supported".to_owned(),
         );
     }
     let key = headers
@@ -111,10 +115,10 @@ fn handshake(headers: &HeaderMap) -> Result<(String, &'static str), String> {
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    let chosen = channel::choose(offers.flat_map(|line| line.split(',')));
+    let chosen = Protocol::choose(offers.flat_map(|line| line.split(',')));
     Ok((
         key,
-        chosen.ok_or("none of the offered protocols is known: v5.channel.k8s.io, v4.channel.k8s.io")?,
+        chosen.ok_or("none of the offered protocols is known: v5.channel.k8s.io and before")?,
     ))
 }
 
@@ -144,6 +148,7 @@ fn running(
 struct Session {
     node: Arc<Node>,
     id: ContainerId,
+    protocol: &'static Protocol,
     argv: Vec<String>,
     tty: bool,
     stdin: bool,
@@ -168,14 +173,13 @@ impl Session {
         let (handle, streams) = match begun {
             Ok(begun) => begun,
             Err(why) => {
-                let status = channel::frame(channel::ERROR, &channel::failure_status(&why));
                 // A client that went away needs no answer.
-                let _ = socket.send(Message::Binary(status)).await;
+                let _ = socket.send(self.protocol.failure(&why)).await;
                 let _ = socket.close(Some(normal())).await;
                 return;
             }
         };
-        pump(socket, handle, streams).await;
+        pump(socket, handle, streams, self.protocol).await;
     }
 
     fn request(&self, stdio: Stdio) -> ExecRequest {
@@ -271,9 +275,9 @@ fn nonblocking(fd: OwnedFd) -> Result<OwnedFd, String> {
 }
 
 /// Moves bytes both ways until the process has ended and its output is sent.
-async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
+async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams, protocol: &'static Protocol) {
     let (mut sink, source) = socket.split();
-    let (outgoing, mut frames) = mpsc::channel::<Bytes>(OUTGOING);
+    let (outgoing, mut frames) = mpsc::channel::<Message>(OUTGOING);
     let Streams {
         stdin,
         stdout,
@@ -285,16 +289,17 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
     let outputs = async {
         let (out, err) = (outgoing.clone(), outgoing.clone());
         tokio::join!(
-            copy_out(stdout, channel::STDOUT, out),
-            copy_out(stderr, channel::STDERR, err)
+            copy_out(stdout, |data| protocol.message(channel::STDOUT, data), out),
+            copy_out(stderr, |data| protocol.message(channel::STDERR, data), err)
         );
-        let code = handle.wait().await;
-        let status = match code {
-            Ok(code) => channel::end_status(code).into_bytes(),
-            Err(error) => channel::failure_status(&crate::pod::chain(&error)),
+        let end = match handle.wait().await {
+            Ok(code) => protocol.end(code),
+            Err(error) => Some(protocol.failure(&crate::pod::chain(&error))),
         };
-        // The writer below lives until all senders are gone.
-        let _ = outgoing.send(channel::frame(channel::ERROR, &status)).await;
+        if let Some(end) = end {
+            // The writer below lives until all senders are gone.
+            let _ = outgoing.send(end).await;
+        }
         if has_terminal || has_stdin {
             // An error means that the client is gone.
             let _ = tokio::time::timeout(LAST_WORD, client_said.wait_for(|said| *said)).await;
@@ -303,14 +308,14 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
     };
     let writer = async {
         while let Some(frame) = frames.recv().await {
-            if sink.send(Message::Binary(frame)).await.is_err() {
+            if sink.send(frame).await.is_err() {
                 return;
             }
         }
         // Clients tell a finished exec from a broken one by the code of the close.
         let _ = sink.send(Message::Close(Some(normal()))).await;
     };
-    let reader = read_client(source, stdin, terminal, said);
+    let reader = read_client(source, protocol, stdin, terminal, said);
     let all = async { tokio::join!(outputs, writer) };
     tokio::pin!(all, reader);
     tokio::select! {
@@ -327,13 +332,13 @@ async fn pump(socket: Socket, mut handle: ExecHandle, streams: Streams) {
 /// Takes what the client sends until it is gone. `said` turns true at its first word that a short process may miss.
 async fn read_client(
     mut source: SplitStream<Socket>,
+    protocol: &Protocol,
     mut stdin: Option<pipe::Sender>,
     terminal: Option<OwnedFd>,
     said: watch::Sender<bool>,
 ) {
     while let Some(Ok(message)) = source.next().await {
-        let Message::Binary(data) = message else { continue };
-        match channel::read(data) {
+        match protocol.read(message) {
             FromClient::Stdin(data) => {
                 if let Some(pipe) = &mut stdin
                     && pipe.write_all(&data).await.is_err()
@@ -365,12 +370,16 @@ fn normal() -> CloseFrame {
     }
 }
 
-async fn copy_out(pipe: Option<pipe::Receiver>, to: u8, outgoing: mpsc::Sender<Bytes>) {
+async fn copy_out(
+    pipe: Option<pipe::Receiver>,
+    message: impl Fn(&[u8]) -> Message,
+    outgoing: mpsc::Sender<Message>,
+) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; READ_BYTES];
     // A terminal's master answers EIO at its end, a pipe 0 bytes.
     while let Ok(read) = pipe.read(&mut buffer).await {
-        if read == 0 || outgoing.send(channel::frame(to, &buffer[..read])).await.is_err() {
+        if read == 0 || outgoing.send(message(&buffer[..read])).await.is_err() {
             return;
         }
     }

@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use super::answer;
 use super::body::EdgeBody;
 use super::connection::Edge;
+use super::log_socket;
 use super::node_target::{self, NodeTarget};
 use super::path::ResourceTarget;
 use super::{proxy, relay};
@@ -122,13 +123,7 @@ pub(crate) async fn answer(
     let api = &target.request;
     core.authorize(user, api)?;
     match (api.resource.resource.as_str(), api.subresource.as_str()) {
-        ("pods", "log") => {
-            let pod = find(edge, api)?;
-            match node_target::log(core, &pod, &target.query)? {
-                None => Ok(answer::text(Bytes::new())),
-                Some(node) => log_or_reason(pass(edge, &node, request).await?).await,
-            }
-        }
+        ("pods", "log") => log(edge, target, request).await,
         ("pods", "exec") => {
             authorize_create(edge, user, api)?;
             let pod = find(edge, api)?;
@@ -156,6 +151,25 @@ pub(crate) async fn answer(
         }
         (resource, other) => Err(unserved(&format!("{resource}/{other}"))),
     }
+}
+
+async fn log(
+    edge: &Arc<Edge>,
+    target: &ResourceTarget,
+    mut request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let pod = find(edge, &target.request)?;
+    let node = node_target::log(&edge.server.core, &pod, &target.query)?;
+    let socket = is_websocket(request.headers()).then(|| log_socket::Handshake::take(&mut request));
+    let socket = socket.transpose()?;
+    let log = match node {
+        None => answer::text(Bytes::new()),
+        Some(node) => log_or_reason(pass(edge, &node, request).await?).await?,
+    };
+    Ok(match socket {
+        Some(socket) => socket.answer(edge, log),
+        None => log,
+    })
 }
 
 fn find(edge: &Edge, api: &ApiRequest) -> Result<Arc<Object>, Status> {
