@@ -171,6 +171,42 @@ async fn a_table_shows_rows_and_a_partial_object_only_metadata() {
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let partial = wire.ask("GET", MAPS, &[("accept", partial)], "").await.tree();
     assert!(partial.items_at(&["items"])[0].get("data").is_none());
+    let headers = &[
+        (
+            "accept",
+            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+        ),
+        ("content-type", "application/json"),
+    ];
+    let made = wire
+        .ask(
+            "POST",
+            MAPS,
+            headers,
+            r#"{"metadata":{"name":"b"},"data":{"k":"1"}}"#,
+        )
+        .await
+        .tree();
+    assert_eq!(made.str_at(&["kind"]), Some("PartialObjectMetadata"));
+    assert!(made.get("data").is_none());
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn there_is_no_table_of_a_review() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let body = r#"{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}"#;
+    let mut ask = async |accept: &str| {
+        let headers = &[("accept", accept), ("content-type", "application/json")];
+        wire.ask("POST", path, headers, body).await
+    };
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let refused = ask(table).await;
+    assert_eq!(refused.tree().str_at(&["reason"]), Some("NotAcceptable"));
+    let plain = ask(&format!("{table},application/json")).await.tree();
+    assert_eq!(plain.str_at(&["kind"]), Some("SelfSubjectAccessReview"));
     test.stop().await;
 }
 

@@ -252,3 +252,26 @@ async fn pods_and_services_are_reached_through_the_server() {
     );
     test.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_is_reached_by_its_name_with_or_without_the_port() {
+    let node = FakeNode::new("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+    let test = with_pod(&node).await;
+    for name in ["n", "n:10250", "https:n:10250"] {
+        let path = format!("/api/v1/nodes/{name}/proxy/pods?a=b");
+        let answer = Wire::admin(&test).await.get(&path).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (200, &b"hi"[..]),
+            "{name}"
+        );
+    }
+    for (name, code) in [("m:10250", 404), ("n:x", 400), ("https:n:9", 501)] {
+        let path = format!("/api/v1/nodes/{name}/proxy/");
+        let answer = Wire::admin(&test).await.get(&path).await;
+        assert_eq!(answer.status.as_u16(), code, "{name}");
+    }
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(asked.starts_with("GET /pods?a=b HTTP/1.1\r\n"), "{asked}");
+    test.stop().await;
+}

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use super::answer;
 use super::body::EdgeBody;
 use super::connection::Edge;
-use super::negotiate::{self, Shape};
+use super::negotiate;
 use super::path::{self, ResourceTarget, Target};
 use super::{documents, node, watch};
 
@@ -148,24 +148,26 @@ async fn resource(
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         target.request.body = read_body(&parts.headers, incoming, target.request.verb).await?;
     }
+    let form = match negotiate::form(&parts.headers, has_columns(edge, &target.request)) {
+        Ok(form) => form,
+        Err(refusal) => {
+            edge.server.core.authorize(&user, &target.request)?;
+            return Err(refusal);
+        }
+    };
     if target.request.verb == Verb::Watch {
-        let form = negotiate::form(&parts.headers)?;
         let (view, watcher) = edge.server.watch(&user, agent, &target.request).await?;
         return Ok(watch::respond(edge, view, watcher, form, target));
     }
-    let form = negotiate::form(&parts.headers);
     let answer = edge.server.handle(&user, agent, &target.request).await?;
-    let form = form?;
     let view = edge.server.core.view(&target.request).ok();
-    // A Table or partial object is only made of what is read.
-    let form = match target.request.verb {
-        Verb::Get | Verb::List => form,
-        _ => negotiate::Form {
-            shape: Shape::Object,
-            ..form
-        },
-    };
     answer::respond(edge, view.map(|view| &**view), answer, form, &target)
+}
+
+/// Whether there are Tables of what is asked for: of what is stored, but not of a review, a token or an eviction.
+fn has_columns(edge: &Edge, request: &cloudeck_client::Request) -> bool {
+    let made = request.verb == Verb::Create && !request.subresource.is_empty();
+    !made && edge.server.core.kinds.view(&request.resource).is_some()
 }
 
 async fn read_body(headers: &HeaderMap, incoming: Incoming, verb: Verb) -> Result<Body, Status> {

@@ -59,11 +59,11 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = Range<'_>> {
         .map(Range::read)
 }
 
-/// The first of the client's wishes that can be fulfilled.
+/// The first of the client's wishes that can be fulfilled. `tables`: whether what is asked for has columns.
 ///
 /// # Errors
 /// 406 if none can.
-pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
+pub(crate) fn form(headers: &HeaderMap, tables: bool) -> Result<Form, Status> {
     let mut any = false;
     for range in ranges(headers) {
         any = true;
@@ -72,7 +72,7 @@ pub(crate) fn form(headers: &HeaderMap) -> Result<Form, Status> {
             "application/yaml" => true,
             _ => continue,
         };
-        if let Some(shape) = shape(&range) {
+        if let Some(shape) = shape(&range).filter(|shape| tables || !matches!(shape, Shape::Table(_))) {
             return Ok(Form { shape, yaml });
         }
     }
@@ -183,7 +183,17 @@ mod tests {
         if !accept.is_empty() {
             headers.insert(header::ACCEPT, accept.parse().unwrap());
         }
-        assert_eq!(form(&headers).ok(), expected, "{accept}");
+        assert_eq!(form(&headers, true).ok(), expected, "{accept}");
+    }
+
+    #[test]
+    fn what_has_no_columns_is_no_table() {
+        let mut headers = HeaderMap::new();
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        headers.insert(header::ACCEPT, table.parse().unwrap());
+        assert_eq!(form(&headers, false).unwrap_err().code, 406);
+        headers.append(header::ACCEPT, "application/json".parse().unwrap());
+        assert_eq!(form(&headers, false).unwrap().shape, Shape::Object);
     }
 
     #[test]

@@ -143,12 +143,7 @@ pub(crate) async fn answer(
             admit_connect(edge, user, api).await?;
             proxy::answer(edge, target, request).await
         }
-        ("nodes", "proxy") => {
-            let node = find(edge, api)?;
-            let query = request.uri().query().unwrap_or_default();
-            let node = node_target::proxy(&node.tree(), &api.name, &target.rest, query)?;
-            pass(edge, &node, request).await
-        }
+        ("nodes", "proxy") => proxy::to_node(edge, target, request).await,
         (resource, other) => Err(unserved(&format!("{resource}/{other}"))),
     }
 }
@@ -221,7 +216,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Passes the request to the node and its answer back.
-async fn pass(
+pub(super) async fn pass(
     edge: &Arc<Edge>,
     node: &NodeTarget,
     request: Request<Incoming>,

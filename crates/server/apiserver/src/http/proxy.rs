@@ -1,8 +1,9 @@
-//! `…/pods/NAME/proxy/…` and `…/services/NAME/proxy/…`: HTTP to a pod, through the API server and its authorisation.
+//! `…/pods/NAME/proxy/…`, `…/services/NAME/proxy/…` and `…/nodes/NAME/proxy/…`: HTTP to a pod or a machine, through
+//! the API server and its authorisation.
 //!
 //! Absences: TLS to pods, protocol upgrades, and the rewriting of links in pages.
 //!
-//! Source: `ResourceLocation` of `pkg/registry/core/{pod,service}`.
+//! Source: `ResourceLocation` of `pkg/registry/core/{node,pod,service}`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use super::body::EdgeBody;
 use super::connection::Edge;
 use super::path::ResourceTarget;
-use super::relay;
+use super::{node, node_target, relay};
 use crate::server::Core;
 use crate::subresource::unserved;
 
@@ -73,6 +74,40 @@ pub(crate) async fn answer(
         .map_or_else(String::new, |query| format!("?{query}"));
     let path = format!("/{}{query}", target.rest);
     forward(edge, &place, &path, request).await
+}
+
+/// The node's own server, or another port of the machine if the name has one.
+///
+/// Source: `ResourceLocation` of `pkg/registry/core/node`.
+pub(super) async fn to_node(
+    edge: &Arc<Edge>,
+    target: &ResourceTarget,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Status> {
+    let name = &target.request.name;
+    let named =
+        Named::read(name).ok_or_else(|| Status::bad_request(format!("invalid node request {name:?}")))?;
+    let nodes = edge.server.core.stored("", "nodes");
+    let node = nodes.cache.get("", named.name);
+    let node = node.ok_or_else(|| Status::not_found("", "nodes", named.name))?;
+    let query = request.uri().query().unwrap_or_default();
+    let own = node_target::proxy(&node.tree(), named.name, &target.rest, query)?;
+    let port = match named.port {
+        "" => own.port,
+        text => text
+            .parse()
+            .map_err(|_| Status::bad_request(format!("invalid node request {name:?}")))?,
+    };
+    if port == own.port {
+        return node::pass(edge, &own, request).await;
+    }
+    if named.scheme == "https" {
+        return Err(unserved("nodes/proxy over https"));
+    }
+    match own.address.parse() {
+        Ok(ip) if is_of_the_network(ip) => forward(edge, &Place { ip, port }, &own.path, request).await,
+        _ => Err(Status::bad_request("address not allowed")),
+    }
 }
 
 /// The pod's address and the port that is asked for, or the first that it tells of.

@@ -15,6 +15,8 @@ fn name_rule(kind: &Kind) -> NameRule {
         | ("certificates.k8s.io", "certificatesigningrequests")
         | ("apiregistration.k8s.io", "apiservices") => names::path_segment,
         ("networking.k8s.io", "ipaddresses") => names::ip,
+        // Their rule needs the signer.
+        ("certificates.k8s.io", "clustertrustbundles") => |_| Vec::new(),
         _ => names::dns1123_subdomain,
     }
 }
@@ -69,8 +71,33 @@ fn check_name(kind: &Kind, tree: &Value, causes: &mut Vec<Cause>) {
             field: "metadata.name".into(),
         });
     } else {
-        let problems = rule(name);
+        let problems = match (kind.group(), kind.plural()) {
+            ("certificates.k8s.io", "clustertrustbundles") => trust_bundle_name(tree, name),
+            _ => rule(name),
+        };
         causes.extend(problems.iter().map(|why| invalid("metadata.name", name, why)));
+    }
+}
+
+/// The name of a trust bundle begins with its signer's, a colon in the slash's place.
+///
+/// Source: `ValidateClusterTrustBundleName` in `pkg/apis/core/validation/names.go`.
+fn trust_bundle_name(tree: &Value, name: &str) -> Vec<String> {
+    let signer = tree.str_at(&["spec", "signerName"]).unwrap_or_default();
+    if signer.is_empty() {
+        if name.contains(':') {
+            return vec![
+                r#"ClusterTrustBundle without signer name must not have ":" in its name"#.to_owned(),
+            ];
+        }
+        return names::dns1123_subdomain(name);
+    }
+    let prefix = format!("{}:", signer.replace('/', ":"));
+    match name.strip_prefix(&prefix) {
+        Some(rest) => names::dns1123_subdomain(rest),
+        None => vec![format!(
+            "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
+        )],
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which part of an object a request may touch: everything but status through the object itself, only status (and a
-//! little metadata) through `/status`, other parts through the other subresources.
+//! Which part of an object a request may touch: everything but status through the object itself, status (and metadata,
+//! mostly) through `/status`, other parts through the other subresources.
 
 use cloudeck_machinery::Value;
 
@@ -10,7 +10,7 @@ pub(crate) fn keep_others(kind: &Kind, subresource: &str, new: &mut Value, old: 
     match subresource {
         "" if kind.info.has_status => restore(new, old, &["status"]),
         "status" => keep_all_but_status(kind, new, old),
-        "approval" => keep_all_but(new, old, &["status"]),
+        "approval" => keep_all_but(new, old, &["status", "metadata"]),
         "finalize" => keep_all_but(new, old, &["spec", "metadata"]),
         "ephemeralcontainers" => keep_ephemeral(new, old),
         "resize" => keep_all_but(new, old, &["spec"]),
@@ -44,14 +44,26 @@ fn keep_all_but(new: &mut Value, old: &Value, free: &[&str]) {
     }
 }
 
-/// Upstream's status strategies differ a little; the common part: spec, owners and (but for pods and nodes) labels are
-/// the old ones.
+/// The spec stays. Of the metadata most kinds keep nothing; newer ones keep all that is not the server's.
+///
+/// Source: `PrepareForUpdate` of the status strategies in `pkg/registry/*/*/strategy.go`.
 fn keep_all_but_status(kind: &Kind, new: &mut Value, old: &Value) {
     keep_all_but(new, old, &["status", "metadata"]);
-    restore(new, old, &["metadata", "ownerReferences"]);
-    restore(new, old, &["metadata", "generateName"]);
-    if !(kind.group().is_empty() && matches!(kind.plural(), "pods" | "nodes")) {
-        restore(new, old, &["metadata", "labels"]);
+    let kept: &[&str] = match (kind.group(), kind.plural()) {
+        ("", "pods") => &["ownerReferences"],
+        ("apps", "deployments") => &["labels"],
+        ("certificates.k8s.io", "podcertificaterequests")
+        | ("networking.k8s.io", "servicecidrs")
+        | ("storagemigration.k8s.io", "storageversionmigrations")
+        | ("resource.k8s.io", "resourceclaims" | "devicetaintrules")
+        | ("storage.k8s.io", "csinodes" | "volumeattachments")
+        | ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            &["labels", "annotations", "finalizers", "ownerReferences"]
+        }
+        _ => &[],
+    };
+    for field in kept {
+        restore(new, old, &["metadata", field]);
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) fn statuses(
     init: bool,
 ) -> Vec<ContainerStatus> {
     let none = ContainerMemo::default();
-    let waiting_for_init = !init && spec.init_containers.as_ref().is_some_and(|c| !c.is_empty());
+    // Init containers themselves, too, say so.
+    let waiting_for_init = spec.init_containers.as_ref().is_some_and(|c| !c.is_empty());
     let mut sorted: Vec<ContainerStatus> = containers
         .iter()
         .map(|container| {

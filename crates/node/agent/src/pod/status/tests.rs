@@ -310,6 +310,8 @@ fn containers_of_a_pod_that_was_never_initialised_stay_waiting_in_the_end() {
     let init = found.init_container_statuses.unwrap();
     // The first one may have begun for all that is known.
     assert_eq!((waits(&init[0]), waits(&init[1])), (false, true));
+    let waiting = init[1].state.as_ref().unwrap().waiting.as_ref().unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
 }
 
 #[test]

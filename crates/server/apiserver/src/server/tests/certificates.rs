@@ -53,11 +53,16 @@ async fn a_decision_has_its_time_and_stays() {
         .unwrap_err();
     let why = "updates may not add a condition of type \"Approved\"";
     assert!(early.message.ends_with(why), "{early}");
+    let approve = value!({"metadata": {"annotations": {"by": "me"}}, "status": (approve.get("status").unwrap().clone())});
     let decided = client
         .merge_patch(&requests(), "", "r", "approval", &approve)
         .await
         .unwrap();
     let condition = decided.tree().items_at(&["status", "conditions"])[0].clone();
+    assert_eq!(
+        decided.tree().str_at(&["metadata", "annotations", "by"]),
+        Some("me")
+    );
     for time in ["lastUpdateTime", "lastTransitionTime"] {
         assert!(condition.str_at(&[time]).is_some(), "{time} of {condition}");
     }
@@ -82,6 +87,31 @@ async fn what_is_no_signed_request_is_refused() {
     assert_eq!(refused.code, 422);
     assert!(
         refused.message.contains("spec.request: Invalid value"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_trust_bundle_is_named_after_its_signer() {
+    let client = server().await.client(LocalIdentity::api_server());
+    let bundles = GroupVersionResource::new("certificates.k8s.io", "v1", "clustertrustbundles");
+    let named = |name: &str| value!({"metadata": {"name": (name)}, "spec": {"signerName": "example.com/s", "trustBundle": "x"}});
+    client
+        .create(&bundles, "", &named("example.com:s:a"))
+        .await
+        .unwrap();
+    let refused = client.create(&bundles, "", &named("a")).await.unwrap_err();
+    assert!(
+        refused.message.contains(
+            "ClusterTrustBundle for signerName example.com/s must be named with prefix example.com:s:"
+        ),
+        "{refused}"
+    );
+    let mut unsigned = named("example.com:s:b");
+    unsigned.remove_at(&["spec", "signerName"]);
+    let refused = client.create(&bundles, "", &unsigned).await.unwrap_err();
+    assert!(
+        refused.message.contains("must not have \":\" in its name"),
         "{refused}"
     );
 }
