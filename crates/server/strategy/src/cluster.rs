@@ -85,10 +85,10 @@ fn keep_secret_names(account: &mut Value) {
     }
 }
 
-fn account_warnings(account: &Value) -> Vec<String> {
+fn account_warnings(account: &Value, old: Option<&Value>) -> Vec<String> {
     const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
-    let stored = account.at(&["metadata", "resourceVersion"]).is_some();
-    if stored || account.at(&["metadata", "annotations", ENFORCE]).is_none() {
+    let has = |account: &Value| account.at(&["metadata", "annotations", ENFORCE]).is_some();
+    if old.is_some_and(has) || !has(account) {
         return Vec::new();
     }
     let why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";

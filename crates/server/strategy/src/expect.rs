@@ -41,3 +41,9 @@ pub(crate) fn check_status(group: &str, kind: &str, old: &str, new: &str, expect
     let causes = (strategy(group, kind).validate_status_update)(&tree(new), &tree(old));
     assert_eq!(lines(&causes), expected, "{kind} {old} → {new}");
 }
+
+/// The warnings on a new object.
+pub(crate) fn check_warnings(group: &str, kind: &str, text: &str, expected: &[&str]) {
+    let found = (strategy(group, kind).warnings)(&defaulted(group, kind, text), None);
+    assert_eq!(found, expected, "{kind} {text}");
+}

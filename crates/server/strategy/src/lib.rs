@@ -20,6 +20,7 @@ mod kinds;
 mod listing;
 mod network;
 mod node;
+mod node_labels;
 mod pod;
 mod rbac;
 mod resource_name;
@@ -51,8 +52,9 @@ pub struct Strategy {
     pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
     /// Errors of a status update `(new, old)`.
     pub validate_status_update: fn(&Value, &Value) -> Vec<Cause>,
-    /// Warnings that upstream sends with a create or an update.
-    pub warnings: fn(&Value) -> Vec<String>,
+    /// Warnings that upstream sends with a create or an update: `(new, old)`; a new object has no old one. Not asked for
+    /// writes of the status alone.
+    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Selectable fields beyond metadata.name and metadata.namespace: names in the order of [`Strategy::fields`].
     pub field_names: &'static [&'static str],
     /// Values of the selectable fields.
@@ -72,7 +74,7 @@ impl Strategy {
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
         validate_status_update: |_, _| Vec::new(),
-        warnings: |_| Vec::new(),
+        warnings: |_, _| Vec::new(),
         field_names: &[],
         fields: |_| Box::default(),
         columns: &[],

@@ -1,12 +1,15 @@
-//! Kinds of which only the table and the selectable fields differ; their rules all come from the schema.
+//! Kinds of which only the table, the selectable fields and a few warnings differ; nearly all their rules come from the
+//! schema.
 //!
 //! Source: `pkg/printers/internalversion/printers.go`.
 
 use cloudeck_machinery::Value;
 use compact_str::CompactString;
 
+use crate::check::{At, entries};
+use crate::network::ranges;
 use crate::table::{self, AGE, Column, NAME, TableRow, text, typed};
-use crate::{SelectableFields, Strategy};
+use crate::{SelectableFields, Strategy, node_labels};
 
 /// The strategy of such a kind, if it has columns of its own.
 pub(crate) fn strategy(group: &str, kind: &str) -> Option<&'static Strategy> {
@@ -114,7 +117,13 @@ fn pod_certificate(request: &Value, _: TableRow<'_>) -> Vec<Value> {
     ]
 }
 
-const ADDRESS: Strategy = shown(
+const ADDRESS: Strategy = Strategy {
+    validate_create: ranges::address,
+    validate_update: ranges::address_update,
+    ..ADDRESS_SHOWN
+};
+
+const ADDRESS_SHOWN: Strategy = shown(
     &[NAME, text("ParentRef", "What the address belongs to.")],
     |address, _| {
         let of = |name| address.str_at(&["spec", "parentRef", name]).unwrap_or_default();
@@ -129,7 +138,13 @@ const ADDRESS: Strategy = shown(
     },
 );
 
-const SERVICE_RANGE: Strategy = shown(
+const SERVICE_RANGE: Strategy = Strategy {
+    validate_create: ranges::service_range,
+    validate_update: ranges::service_range_update,
+    ..SERVICE_RANGE_SHOWN
+};
+
+const SERVICE_RANGE_SHOWN: Strategy = shown(
     &[NAME, text("CIDRs", "The ranges of addresses."), AGE],
     |range, row| {
         let ranges: Vec<&str> = range
@@ -160,7 +175,22 @@ const CSI_NODE: Strategy = shown(
     },
 );
 
-const CAPACITY: Strategy = shown(
+const CAPACITY: Strategy = Strategy {
+    warnings: |capacity, _| {
+        let (at, none) = (At::root("nodeTopology"), Value::Null);
+        let topology = capacity.get("nodeTopology").unwrap_or(&none);
+        let mut found = Vec::new();
+        node_labels::warn_of_keys(topology, &at, &mut found);
+        for (key, _) in entries(topology, "matchLabels") {
+            let why = node_labels::deprecated(key);
+            found.extend(why.map(|why| format!("{}: {why}", at.field("matchLabels").field(key))));
+        }
+        found
+    },
+    ..CAPACITY_SHOWN
+};
+
+const CAPACITY_SHOWN: Strategy = shown(
     &[
         NAME,
         text("StorageClassName", "The class of volumes."),
@@ -280,7 +310,17 @@ const WEBHOOKS: Strategy = shown(
     |own, row| vec![table::name(own), count(own, &["webhooks"]), table::age(own, row)],
 );
 
-const RUNTIME_CLASS: Strategy = shown(
+const RUNTIME_CLASS: Strategy = Strategy {
+    warnings: |class, _| {
+        let none = Value::Null;
+        let scheduling = class.get("scheduling").unwrap_or(&none);
+        let old = entries(scheduling, "nodeSelector").filter_map(|(key, _)| node_labels::deprecated(key));
+        old.map(|why| format!("scheduling.nodeSelector: {why}")).collect()
+    },
+    ..RUNTIME_CLASS_SHOWN
+};
+
+const RUNTIME_CLASS_SHOWN: Strategy = shown(
     &[NAME, text("Handler", "The runtime's name on nodes."), AGE],
     |class, row| {
         vec![

@@ -3,6 +3,7 @@
 pub(crate) mod endpoints;
 mod ingress;
 mod policy;
+pub(crate) mod ranges;
 mod row;
 pub(crate) mod slice;
 mod validate;
@@ -41,6 +42,7 @@ pub(crate) const NETWORK_POLICY: Strategy = Strategy {
     default: policy_defaults,
     validate_create: policy::create,
     validate_update: policy::update,
+    warnings: policy::warnings,
     columns: row::POLICY,
     row: row::policy,
     ..Strategy::GENERIC

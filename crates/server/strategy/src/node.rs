@@ -68,7 +68,7 @@ fn pair_ranges(node: &mut Value) {
     }
 }
 
-fn warnings(node: &Value) -> Vec<String> {
+fn warnings(node: &Value, _old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
     if node.at(&["spec", "configSource"]).is_some() {
         found.push("spec.configSource: the feature is removed".into());

@@ -40,6 +40,7 @@ pub(crate) const POD: Strategy = Strategy {
 /// The template kind.
 pub(crate) const POD_TEMPLATE: Strategy = Strategy {
     default: |template| defaults::template(template, "template"),
+    warnings: warnings::template_kind,
     validate_create: |object| template_errors(object),
     validate_update: |new, _| template_errors(new),
     columns: row::TEMPLATE_COLUMNS,

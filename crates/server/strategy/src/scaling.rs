@@ -37,6 +37,7 @@ pub(crate) const RESOURCE_QUOTA: Strategy = Strategy {
         }
     },
     validate_create: limits::quota,
+    warnings: limits::quota_warnings,
     validate_update: limits::quota_update,
     validate_status_update: limits::quota_status,
     columns: row::QUOTA,

@@ -2,6 +2,7 @@
 
 mod row;
 mod validate;
+mod warnings;
 
 use cloudeck_machinery::{Value, value};
 
@@ -9,6 +10,7 @@ use crate::pod::defaults::claim_spec;
 use crate::{Strategy, fill};
 
 pub(crate) use validate::claim_spec as check_claim_spec;
+pub(crate) use warnings::claim_spec as claim_spec_warnings;
 
 pub(crate) const PERSISTENT_VOLUME: Strategy = Strategy {
     default: volume_defaults,
@@ -17,6 +19,7 @@ pub(crate) const PERSISTENT_VOLUME: Strategy = Strategy {
     },
     validate_create: validate::volume,
     validate_update: validate::volume_update,
+    warnings: warnings::volume,
     columns: row::VOLUME,
     row: row::volume,
     ..Strategy::GENERIC
@@ -36,6 +39,7 @@ pub(crate) const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     },
     validate_create: validate::claim,
     validate_update: validate::claim_update,
+    warnings: warnings::claim,
     columns: row::CLAIM,
     row: row::claim,
     ..Strategy::GENERIC
@@ -48,6 +52,7 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
     },
     validate_create: validate::class,
     validate_update: |new, _| validate::class(new),
+    warnings: warnings::class,
     columns: row::CLASS,
     row: row::class,
     ..Strategy::GENERIC
@@ -55,6 +60,7 @@ pub(crate) const STORAGE_CLASS: Strategy = Strategy {
 
 pub(crate) const CSI_DRIVER: Strategy = Strategy {
     default: driver_defaults,
+    warnings: warnings::driver,
     columns: row::DRIVER,
     row: row::driver,
     ..Strategy::GENERIC

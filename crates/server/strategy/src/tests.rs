@@ -59,7 +59,7 @@ fn the_schema_changes_nothing_in_a_defaulted_pod() {
     cloudeck_schema::normalise(ty, &mut pod).unwrap();
     assert_eq!(pod.to_string(), before);
     assert_eq!((strategy("", "Pod").validate_create)(&pod), []);
-    assert_eq!((strategy("", "Pod").warnings)(&pod), Vec::<String>::new());
+    assert_eq!((strategy("", "Pod").warnings)(&pod, None), Vec::<String>::new());
 }
 
 #[test]
@@ -105,7 +105,8 @@ fn validation_survives_objects_with_nothing_in_them() {
             (strategy.validate_create)(object);
             (strategy.validate_update)(object, object);
             (strategy.validate_status_update)(object, object);
-            (strategy.warnings)(object);
+            (strategy.warnings)(object, None);
+            (strategy.warnings)(object, Some(object));
             (strategy.prepare_create)(&mut object.clone());
             (strategy.prepare_update)(&mut object.clone(), object);
         }

@@ -7,13 +7,13 @@ mod job;
 mod row;
 mod sets;
 mod validate;
+mod warnings;
 
 use compact_str::ToCompactString;
 
 pub(crate) use validate::{amount, plain};
 
 use crate::Strategy;
-use crate::pod::warnings as pod_warnings;
 
 pub(crate) const DEPLOYMENT: Strategy = Strategy {
     default: defaults::deployment,
@@ -21,7 +21,7 @@ pub(crate) const DEPLOYMENT: Strategy = Strategy {
     validate_create: validate::deployment,
     validate_update: validate::deployment_update,
     validate_status_update: validate::deployment_status,
-    warnings: pod_warnings::template,
+    warnings: warnings::naming_template,
     columns: row::DEPLOYMENT,
     row: row::deployment,
     ..Strategy::GENERIC
@@ -32,7 +32,7 @@ pub(crate) const REPLICA_SET: Strategy = Strategy {
     validate_create: validate::replica_set,
     validate_update: validate::replica_set_update,
     validate_status_update: validate::replica_set_status,
-    warnings: pod_warnings::template,
+    warnings: warnings::naming_template,
     columns: row::REPLICAS,
     row: row::replica_set,
     ..Strategy::GENERIC
@@ -43,7 +43,7 @@ pub(crate) const STATEFUL_SET: Strategy = Strategy {
     validate_create: sets::stateful_set,
     validate_update: sets::stateful_set_update,
     validate_status_update: sets::stateful_set_status,
-    warnings: pod_warnings::template,
+    warnings: warnings::stateful_set,
     columns: row::STATEFUL_SET,
     row: row::stateful_set,
     ..Strategy::GENERIC
@@ -56,7 +56,7 @@ pub(crate) const DAEMON_SET: Strategy = Strategy {
     validate_create: sets::daemon_set,
     validate_update: sets::daemon_set_update,
     validate_status_update: sets::daemon_set_status,
-    warnings: pod_warnings::template,
+    warnings: warnings::daemon_set,
     columns: row::DAEMON_SET,
     row: row::daemon_set,
     ..Strategy::GENERIC
@@ -71,7 +71,7 @@ pub(crate) const REPLICATION_CONTROLLER: Strategy = Strategy {
     },
     validate_create: validate::replication_controller,
     validate_update: |new, _| validate::replication_controller(new),
-    warnings: pod_warnings::template,
+    warnings: warnings::naming_template,
     columns: row::REPLICAS,
     row: row::replication_controller,
     ..Strategy::GENERIC
@@ -96,7 +96,7 @@ pub(crate) const JOB: Strategy = Strategy {
     validate_create: job::create,
     validate_update: job::update,
     validate_status_update: job::status,
-    warnings: pod_warnings::template,
+    warnings: warnings::job,
     columns: row::JOB,
     row: row::job,
     ..Strategy::GENERIC
@@ -106,7 +106,7 @@ pub(crate) const CRON_JOB: Strategy = Strategy {
     default: defaults::cron_job,
     validate_create: cron::create,
     validate_update: cron::update,
-    warnings: pod_warnings::cron_job,
+    warnings: warnings::cron_job,
     columns: row::CRON_JOB,
     row: row::cron_job,
     ..Strategy::GENERIC

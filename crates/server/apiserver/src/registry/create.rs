@@ -78,7 +78,7 @@ async fn attempt(call: &mut Call<'_>, mut tree: Value, applied: bool) -> Result<
     if !causes.is_empty() {
         return Err(Status::invalid(kind.group(), kind.info.kind, &name, causes));
     }
-    for warning in (kind.strategy.warnings)(&tree) {
+    for warning in (kind.strategy.warnings)(&tree, None) {
         call.warn(warning);
     }
     super::grants::check(call, &tree, None)?;

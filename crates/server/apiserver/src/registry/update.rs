@@ -241,7 +241,7 @@ async fn check(
         ));
     }
     if !status_only {
-        for warning in (kind.strategy.warnings)(new) {
+        for warning in (kind.strategy.warnings)(new, Some(old)) {
             call.warn(warning);
         }
     }

@@ -129,9 +129,10 @@ const COLUMNS: &[Column] = &[
 
 fn row(service: &Value, row: TableRow<'_>) -> Vec<Value> {
     let of = |name| service.str_at(&["spec", "service", name]).unwrap_or_default();
-    let by = match is_local(service) {
-        true => "Local".to_owned(),
-        false => format!("{}/{}", of("namespace"), of("name")),
+    let by = if is_local(service) {
+        "Local".to_owned()
+    } else {
+        format!("{}/{}", of("namespace"), of("name"))
     };
     let mut conditions = service.items_at(&["status", "conditions"]).iter();
     let available = conditions.find(|condition| text(condition, "type") == "Available");

@@ -23,7 +23,7 @@ fn defaults(endpoints: &mut Value) {
     }
 }
 
-fn warnings(endpoints: &Value) -> Vec<String> {
+fn warnings(endpoints: &Value, _old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
     for (i, subset) in endpoints.items_at(&["subsets"]).iter().enumerate() {
         for kind in ["addresses", "notReadyAddresses"] {

@@ -40,10 +40,9 @@ pub(super) fn update(new: &Value, old: &Value) -> Vec<Cause> {
 }
 
 /// The annotation that the field replaced.
-pub(super) fn warnings(ingress: &Value) -> Vec<String> {
-    let stored = ingress.at(&["metadata", "resourceVersion"]).is_some();
+pub(super) fn warnings(ingress: &Value, old: Option<&Value>) -> Vec<String> {
     let noted = ingress.at(&["metadata", "annotations", CLASS]).is_some();
-    if stored || !noted || ingress.at(&["spec", "ingressClassName"]).is_some() {
+    if old.is_some() || !noted || ingress.at(&["spec", "ingressClassName"]).is_some() {
         return Vec::new();
     }
     vec![format!(

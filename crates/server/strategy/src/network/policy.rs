@@ -157,6 +157,28 @@ fn is_within(inner: (u128, u32, bool), outer: (u128, u32, bool)) -> bool {
     inner.2 == outer.2 && inner.1 > outer.1 && inner.0 & mask == outer.0 & mask
 }
 
+/// Ranges that are written in a way that is not theirs.
+pub(super) fn warnings(policy: &Value, _old: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (i, rule) in policy.items_at(&["spec", rules]).iter().enumerate() {
+            for (j, peer) in rule.items_at(&[peers]).iter().enumerate() {
+                let Some(block) = peer.get("ipBlock") else {
+                    continue;
+                };
+                let at = format!("spec.{rules}[{i}].{peers}[{j}].ipBlock");
+                let range = block.str_at(&["cidr"]).unwrap_or_default();
+                found.extend(names::cidr_warnings(&format!("{at}.cidr"), range));
+                let except = block.items_at(&["except"]).iter().filter_map(Value::as_str);
+                for (k, range) in except.enumerate() {
+                    found.extend(names::cidr_warnings(&format!("{at}.except[{k}]"), range));
+                }
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use crate::expect::{check_create, check_update};

@@ -44,12 +44,17 @@ fn drop_topology(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-fn warnings(slice: &Value) -> Vec<String> {
+fn warnings(slice: &Value, old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
-    let stored = slice.at(&["metadata", "resourceVersion"]).is_some();
-    if !stored && slice.str_at(&["addressType"]) == Some("FQDN") {
+    if old.is_none() && slice.str_at(&["addressType"]) == Some("FQDN") {
         // The path is upstream's, though there is no `spec`.
         found.push("spec.addressType: FQDN endpoints are deprecated".into());
+    }
+    let managed_by = ["metadata", "labels", "endpointslice.kubernetes.io/managed-by"];
+    let manager = slice.str_at(&managed_by).unwrap_or_default();
+    // They write nothing that would have to be warned of.
+    if let "endpointslice-controller.k8s.io" | "endpointslicemirroring-controller.k8s.io" = manager {
+        return found;
     }
     for (i, endpoint) in slice.items_at(&["endpoints"]).iter().enumerate() {
         let addresses = endpoint.items_at(&["addresses"]).iter();

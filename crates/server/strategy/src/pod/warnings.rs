@@ -1,10 +1,13 @@
 //! What upstream warns of in pods and templates: valid, but hardly meant.
 //!
-//! Source: `pkg/api/pod/warnings.go`. Not warned of: paths that overlap within one volume.
+//! Source: `pkg/api/pod/warnings.go`.
+
+mod paths;
 
 use cloudeck_machinery::{Quantity, Value, names};
 
 use crate::check::{At, entries, list, number, present, text};
+use crate::{node_labels, storage};
 
 const SPEC: At<'static> = At::root("spec");
 const METADATA: At<'static> = At::root("metadata");
@@ -13,52 +16,52 @@ const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 /// Warnings on a new pod. Updates of pods, which humans seldom make, are not looked at.
-pub(super) fn pod(pod: &Value) -> Vec<String> {
-    // Stored objects have a version, new ones have none.
-    if pod.at(&["metadata", "resourceVersion"]).is_some() {
-        return Vec::new();
-    }
+pub(super) fn pod(pod: &Value, old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
-    name(
-        pod,
-        "this is used in the Pod's hostname, which can result in surprising behavior",
-        &mut found,
-    );
-    specification(pod, &SPEC, &METADATA, &mut found);
-    found
-}
-
-/// Warnings on an object with a pod template in its specification.
-pub(crate) fn template(object: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    if object.at(&["metadata", "resourceVersion"]).is_none() {
-        let use_of = "this is used in Pod names and hostnames, which can result in surprising behavior";
-        name(object, use_of, &mut found);
-    }
-    if let Some(template) = object.at(&["spec", "template"]) {
-        let at = SPEC.field("template");
-        specification(template, &at.field("spec"), &at.field("metadata"), &mut found);
+    if old.is_none() {
+        let use_of = "this is used in the Pod's hostname, which can result in surprising behavior";
+        name(pod, use_of, &mut found);
+        specification(pod, &SPEC, &METADATA, &mut found);
     }
     found
 }
 
-/// The same of a CronJob, whose template is that of its jobs.
-pub(crate) fn cron_job(object: &Value) -> Vec<String> {
+/// Of a template kind's object, which has no generation, only the first write is looked at.
+pub(super) fn template_kind(object: &Value, old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
-    if object.at(&["metadata", "resourceVersion"]).is_none() {
-        let use_of = "this is used in Pod names and hostnames, which can result in surprising behavior";
-        name(object, use_of, &mut found);
-    }
-    if let Some(template) = object.at(&["spec", "jobTemplate", "spec", "template"]) {
-        let at = SPEC.field("jobTemplate");
-        let at = at.field("spec");
-        let at = at.field("template");
-        specification(template, &at.field("spec"), &at.field("metadata"), &mut found);
+    if old.is_none() {
+        under(object, &["template"], &At::root("template"), &mut found);
     }
     found
 }
 
-fn name(object: &Value, use_of: &str, found: &mut Vec<String>) {
+/// Of the template that stands at a path.
+pub(crate) fn under(object: &Value, path: &[&str], at: &At<'_>, found: &mut Vec<String>) {
+    if let Some(template) = object.at(path) {
+        specification(template, &at.field("spec"), &at.field("metadata"), found);
+        unused_profiles(template, &at.field("metadata"), found);
+    }
+}
+
+/// Annotations that were fields' forerunners. (Of pods themselves upstream takes them over into the fields.)
+fn unused_profiles(template: &Value, metadata: &At<'_>, found: &mut Vec<String>) {
+    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    let Some(own) = template.at(&["metadata", "annotations"]) else {
+        return;
+    };
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    let all = metadata.field("annotations");
+    for (_, _, container) in visit(spec) {
+        let profile = |object: &Value| object.at(&["securityContext", "appArmorProfile"]).is_some();
+        let key = format!("{PREFIX}{}", text(container, "name"));
+        if own.get(&key).is_some() && !profile(container) && !profile(spec) {
+            let why = r#"deprecated since v1.30; use the "appArmorProfile" field instead"#;
+            found.push(format!("{}: {why}", all.key(&key)));
+        }
+    }
+}
+
+pub(crate) fn name(object: &Value, use_of: &str, found: &mut Vec<String>) {
     let name = object.str_at(&["metadata", "name"]).unwrap_or_default();
     let problems = names::dns1123_label(name);
     if !problems.is_empty() {
@@ -71,10 +74,11 @@ fn name(object: &Value, use_of: &str, found: &mut Vec<String>) {
 
 fn specification(pod: &Value, at: &At<'_>, metadata: &At<'_>, found: &mut Vec<String>) {
     let Some(spec) = pod.get("spec") else { return };
-    node_labels(spec, at, found);
+    node_selection(spec, at, found);
     spreading(spec, at, found);
     annotations(pod, spec, metadata, found);
     volumes(spec, at, found);
+    paths::overlapping(spec, found);
     repeated(spec, "hostAliases", "ip", at, found);
     repeated(spec, "imagePullSecrets", "name", at, found);
     containers(spec, at, found);
@@ -83,33 +87,31 @@ fn specification(pod: &Value, at: &At<'_>, metadata: &At<'_>, found: &mut Vec<St
     addresses(spec, at, found);
 }
 
-fn deprecated_node_label(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "beta.kubernetes.io/arch" => r#"deprecated since v1.14; use "kubernetes.io/arch" instead"#,
-        "beta.kubernetes.io/os" => r#"deprecated since v1.14; use "kubernetes.io/os" instead"#,
-        "failure-domain.beta.kubernetes.io/region" => {
-            r#"deprecated since v1.17; use "topology.kubernetes.io/region" instead"#
-        }
-        "failure-domain.beta.kubernetes.io/zone" => {
-            r#"deprecated since v1.17; use "topology.kubernetes.io/zone" instead"#
-        }
-        "beta.kubernetes.io/instance-type" => {
-            r#"deprecated since v1.17; use "node.kubernetes.io/instance-type" instead"#
-        }
-        "app.kubernetes.io/created-by" => "deprecated since v1.9",
-        "scheduler.alpha.kubernetes.io/preferAvoidPods" => {
-            "deprecated since v1.22; use Taints and Tolerations instead"
-        }
-        "node-role.kubernetes.io/master" => r#"use "node-role.kubernetes.io/control-plane" instead"#,
-        _ => return None,
-    })
-}
-
-fn node_labels(spec: &Value, at: &At<'_>, found: &mut Vec<String>) {
+fn node_selection(spec: &Value, at: &At<'_>, found: &mut Vec<String>) {
     for (key, _) in entries(spec, "nodeSelector") {
-        if let Some(why) = deprecated_node_label(key) {
+        if let Some(why) = node_labels::deprecated(key) {
             found.push(format!("{}: {why}", at.field("nodeSelector").key(key)));
         }
+    }
+    let Some(own) = spec.at(&["affinity", "nodeAffinity"]) else {
+        return;
+    };
+    let at = at.field("affinity");
+    let at = at.field("nodeAffinity");
+    let required = at.field(REQUIRED);
+    let terms = required.field("nodeSelectorTerms");
+    for (i, term) in own.items_at(&[REQUIRED, "nodeSelectorTerms"]).iter().enumerate() {
+        node_labels::warn_of_keys(term, &terms.index(i), found);
+    }
+    let preferred = at.field(PREFERRED);
+    for (i, wish) in list(own, PREFERRED).iter().enumerate() {
+        let wished = preferred.index(i);
+        let (term, at) = (
+            wish.get("preference").unwrap_or(&Value::Null),
+            wished.field("preference"),
+        );
+        node_labels::warn_of_keys(term, &at, found);
+        node_labels::warn_of_values(term, &at, found);
     }
 }
 
@@ -118,7 +120,7 @@ fn spreading(spec: &Value, at: &At<'_>, found: &mut Vec<String>) {
     for (i, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         let at = all.index(i);
         let key = text(constraint, "topologyKey");
-        if let Some(why) = deprecated_node_label(key) {
+        if let Some(why) = node_labels::deprecated(key) {
             found.push(format!("{}: {key} is {why}", at.field("topologyKey")));
         }
         if present(constraint, "labelSelector").is_none() {
@@ -208,6 +210,12 @@ fn volumes(spec: &Value, at: &At<'_>, found: &mut Vec<String>) {
             if present(volume, source).is_some() {
                 found.push(format!("{}: {why}", all.index(i).field(shown)));
             }
+        }
+        if let Some(claim) = volume.at(&["ephemeral", "volumeClaimTemplate", "spec"]) {
+            let at = all.index(i);
+            let at = at.field("ephemeral");
+            let at = at.field("volumeClaimTemplate");
+            storage::claim_spec_warnings(claim, &at.field("spec"), found);
         }
     }
 }

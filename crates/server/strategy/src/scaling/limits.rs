@@ -303,6 +303,25 @@ fn bounds(limit: &Value, kind: &str, resource: &str, at: &At<'_>, faults: &mut F
     }
 }
 
+/// Of a new quota that lets more be asked for than used.
+pub(super) fn quota_warnings(quota: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some() {
+        return Vec::new();
+    }
+    let amount = |name: &str| -> Option<Quantity> { quota.str_at(&["spec", "hard", name])?.parse().ok() };
+    let warning = |resource: &str| {
+        let (mut request, limit) = (format!("requests.{resource}"), format!("limits.{resource}"));
+        if amount(&request).is_none() && matches!(resource, "cpu" | "memory") {
+            resource.clone_into(&mut request);
+        }
+        let (requested, limited) = (amount(&request)?, amount(&limit)?);
+        (requested > limited)
+            .then(|| format!("ResourceQuota {request} ({requested}) should be less than {limit} ({limited})"))
+    };
+    let known = ["cpu", "memory", "storage", "ephemeral-storage"];
+    known.into_iter().filter_map(warning).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use crate::expect::{check_create, check_update};

@@ -7,7 +7,7 @@ use cloudeck_machinery::{Value, names};
 use super::kind_of;
 use crate::check::{At, list, text};
 
-pub(super) fn service(service: &Value) -> Vec<String> {
+pub(super) fn service(service: &Value, _old: Option<&Value>) -> Vec<String> {
     const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
     const SPEC: At<'static> = At::root("spec");
     let mut found = Vec::new();

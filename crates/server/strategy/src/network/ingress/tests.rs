@@ -94,7 +94,7 @@ fn hosts_are_names() {
 fn the_old_annotation_is_warned_of_and_may_not_contradict() {
     let old = r#"{"metadata":{"name":"i","annotations":{"kubernetes.io/ingress.class":"nginx"}},
         "spec":{"defaultBackend":{"service":{"name":"s","port":{"number":80}}}}}"#;
-    let warnings = (crate::strategy("networking.k8s.io", "Ingress").warnings)(&tree(old));
+    let warnings = (crate::strategy("networking.k8s.io", "Ingress").warnings)(&tree(old), None);
     assert_eq!(
         warnings,
         [

@@ -1,10 +1,5 @@
-use crate::expect::defaulted;
+use crate::expect::{check_warnings as check, defaulted};
 use crate::strategy;
-
-fn check(group: &str, kind: &str, text: &str, expected: &[&str]) {
-    let found = (strategy(group, kind).warnings)(&defaulted(group, kind, text));
-    assert_eq!(found, expected, "{text}");
-}
 
 #[test]
 fn a_plain_pod_is_not_warned_of() {
@@ -44,11 +39,57 @@ fn new_pods_are_warned_of_what_hides_or_repeats() {
 
 #[test]
 fn stored_pods_are_not_warned_of() {
-    check(
+    let pod = defaulted(
         "",
         "Pod",
-        r#"{"metadata":{"name":"a.b","resourceVersion":"1"},"spec":{"containers":[]}}"#,
-        &[],
+        r#"{"metadata":{"name":"a.b"},"spec":{"containers":[]}}"#,
+    );
+    assert!((strategy("", "Pod").warnings)(&pod, Some(&pod)).is_empty());
+}
+
+#[test]
+fn an_update_is_looked_at_when_it_means_something() {
+    let object = |group: &str, kind: &str, generation: i64, extra: &str| {
+        let text = format!(
+            r#"{{"metadata":{{"name":"a.b","generation":{generation}}},"spec":{{{extra}
+                "template":{{"spec":{{"nodeSelector":{{"beta.kubernetes.io/os":"linux"}},"containers":[]}}}}}}}}"#
+        );
+        defaulted(group, kind, &text)
+    };
+    let count = |kind: &str, old: (i64, &str), new: (i64, &str)| {
+        let [old, new] = [old, new].map(|(generation, extra)| object("apps", kind, generation, extra));
+        (strategy("apps", kind).warnings)(&new, Some(&old)).len()
+    };
+    assert_eq!(count("Deployment", (1, ""), (1, "")), 0);
+    assert_eq!(
+        count("Deployment", (1, ""), (2, "")),
+        1,
+        "of the label, not of the name"
+    );
+    assert_eq!(count("DaemonSet", (1, ""), (2, r#""minReadySeconds":5,"#)), 0);
+    assert_eq!(
+        count("StatefulSet", (1, ""), (1, r#""revisionHistoryLimit":-1,"#)),
+        1
+    );
+}
+
+#[test]
+fn node_affinity_and_old_profiles_are_warned_of() {
+    check(
+        "apps",
+        "ReplicaSet",
+        r#"{"metadata":{"name":"r"},"spec":{"template":{
+            "metadata":{"annotations":{"container.apparmor.security.beta.kubernetes.io/c":"unconfined"}},
+            "spec":{"containers":[{"name":"c","image":"i"}],"affinity":{"nodeAffinity":{
+            "requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[
+                {"matchExpressions":[{"key":"beta.kubernetes.io/arch","operator":"Exists"}]}]},
+            "preferredDuringSchedulingIgnoredDuringExecution":[{"weight":1,"preference":
+                {"matchExpressions":[{"key":"k","operator":"In","values":["a b"]}]}}]}}}}}}"#,
+        &[
+            "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/arch is deprecated since v1.14; use \"kubernetes.io/arch\" instead",
+            "spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values[0]: a b is invalid, a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            "spec.template.metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: deprecated since v1.30; use the \"appArmorProfile\" field instead",
+        ],
     );
 }
 
