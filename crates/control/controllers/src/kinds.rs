@@ -26,6 +26,7 @@ resources! {
     deployments => "apps" "v1" "deployments",
     disruption_budgets => "policy" "v1" "poddisruptionbudgets",
     endpoint_slices => "discovery.k8s.io" "v1" "endpointslices",
+    service_cidrs => "networking.k8s.io" "v1" "servicecidrs",
     leases => "coordination.k8s.io" "v1" "leases",
     cluster_roles => "rbac.authorization.k8s.io" "v1" "clusterroles",
 }

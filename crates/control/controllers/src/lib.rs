@@ -29,6 +29,7 @@ mod quota;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod service_range;
 mod view;
 mod write;
 
@@ -61,6 +62,7 @@ use replicaset::ReplicaSets;
 use replicaset::facts::ReplicaSet;
 use root_ca::RootCa;
 use service_account::ServiceAccounts;
+use service_range::ServiceRanges;
 use view::{View, Whole};
 
 /// The identity that watches for all controllers. Of the identities whose default role may list and watch every kind
@@ -182,6 +184,7 @@ controllers![
     EndpointSlices,
     LegacyEndpoints,
     Mirror,
+    ServiceRanges,
     ServiceAccounts,
     RootCa,
     ClusterRoles,
@@ -251,7 +254,12 @@ fn workloads(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
 
 fn services(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
     let Parts {
-        client, scope, views, ..
+        client,
+        scope,
+        views,
+        everything,
+        clock,
+        ..
     } = parts;
     let (services, pods, slices) = (&views.services, &views.pods, &views.endpoint_slices);
     let slices_client = client("endpointslice-controller");
@@ -276,6 +284,11 @@ fn services(parts: &Parts<'_>) -> Vec<Box<dyn Controller>> {
             services,
             &views.endpoints,
             slices,
+        )),
+        Box::new(ServiceRanges::new(
+            client("service-cidrs-controller"),
+            everything,
+            (*clock).clone(),
         )),
     ]
 }

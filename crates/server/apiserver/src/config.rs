@@ -1,6 +1,7 @@
 //! What the server is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,24 @@ pub struct Config {
 pub struct Cidr {
     pub address: Ipv4Addr,
     pub prefix: u8,
+}
+
+/// The text is no IPv4 range.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no IPv4 range")]
+pub struct ParseCidrError(String);
+
+impl FromStr for Cidr {
+    type Err = ParseCidrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('/').and_then(|(address, prefix)| {
+            let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+            Some((address.parse().ok()?, prefix))
+        });
+        let (address, prefix) = parts.ok_or_else(|| ParseCidrError(text.to_owned()))?;
+        Ok(Self { address, prefix })
+    }
 }
 
 impl Config {

@@ -25,5 +25,5 @@ mod transport;
 
 pub use cache::feed::FeedError;
 pub use clock::Clock;
-pub use config::{Cidr, Config};
+pub use config::{Cidr, Config, ParseCidrError};
 pub use server::{Server, StartError};

@@ -56,7 +56,10 @@ impl Bench {
     pub(crate) async fn create(&self, resource: &GroupVersionResource, text: &str) -> Arc<Object> {
         let tree = json::parse(text.as_bytes()).unwrap();
         let own = tree.str_at(&["metadata", "namespace"]);
-        let is_global = matches!(resource.resource.as_str(), "nodes" | "namespaces");
+        let is_global = matches!(
+            resource.resource.as_str(),
+            "nodes" | "namespaces" | "servicecidrs"
+        );
         let namespace = own.unwrap_or(if is_global { "" } else { "default" }).to_owned();
         self.admin.create(resource, &namespace, &tree).await.unwrap()
     }

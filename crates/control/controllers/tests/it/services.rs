@@ -1,4 +1,4 @@
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{GroupVersionResource, Value, value};
 
 use crate::bench::{Bench, endpoint_slices, endpoints, node, nodes, pods, services};
 
@@ -112,5 +112,39 @@ async fn hand_written_endpoints_are_mirrored() {
             of_web(slices).is_empty()
         })
         .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_further_range_is_made_ready_and_held_while_it_is_in_use() {
+    let bench = Bench::start().await;
+    let ranges = GroupVersionResource::new("networking.k8s.io", "v1", "servicecidrs");
+    let more = r#"{"metadata":{"name":"more"},"spec":{"cidrs":["10.200.0.0/28"]}}"#;
+    bench.create(&ranges, more).await;
+    let says = |word: &'static str| {
+        move |range: &Value| {
+            let conditions = range.items_at(&["status", "conditions"]);
+            conditions.iter().any(|it| it.str_at(&["status"]) == Some(word))
+        }
+    };
+    bench.until_one(&ranges, "more", "readiness", says("True")).await;
+    let service = r#"{"metadata":{"name":"s"},"spec":{"clusterIP":"10.200.0.5","ports":[{"port":80}]}}"#;
+    bench.create(&services(), service).await;
+    bench
+        .admin
+        .delete(&ranges, "", "more", &value!({}))
+        .await
+        .unwrap();
+    let held = bench
+        .until_one(&ranges, "more", "the refusal", says("False"))
+        .await;
+    let condition = &held.items_at(&["status", "conditions"])[0];
+    assert_eq!(condition.str_at(&["reason"]), Some("Terminating"));
+    bench.delete(&services(), "s", &value!({})).await;
+    let gone = |all: &[Value]| {
+        all.iter()
+            .all(|it| it.str_at(&["metadata", "name"]) != Some("more"))
+    };
+    bench.until(&ranges, "the end", gone).await;
     bench.stop().await;
 }

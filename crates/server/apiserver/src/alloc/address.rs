@@ -1,10 +1,12 @@
 //! Service addresses: which are free, and the IPAddress object that says who has one.
+//!
+//! Addresses come from the range that the server is told of, then from the ServiceCIDRs that are ready. Not here: IPv6.
 
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use cloudeck_engine::Txn;
-use cloudeck_machinery::value;
+use cloudeck_machinery::{Value, value};
 
 use crate::config::Cidr;
 use crate::registry::commit;
@@ -15,10 +17,15 @@ impl Cidr {
         1_u32.checked_shl(u32::from(32 - self.prefix)).unwrap_or(u32::MAX)
     }
 
+    fn contains(self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+        u32::from(address) & mask == u32::from(self.address) & mask
+    }
+
     /// Whether `address` is in the range and can be given out.
     pub(crate) fn offers(self, address: Ipv4Addr) -> bool {
         let offset = u32::from(address).wrapping_sub(u32::from(self.address));
-        offset > 0 && offset < self.size() - 1
+        offset > 0 && offset < self.size().saturating_sub(1)
     }
 
     /// The first address: Service `kubernetes`.
@@ -45,14 +52,66 @@ impl Cidr {
     }
 }
 
+/// The range that the server is told of. It gives while its object is missing, so that the first service gets its address.
+const DEFAULT_RANGE: &str = "kubernetes";
+
+/// The ranges that addresses are given from, the default one first.
+fn ranges(core: &Core) -> Vec<Cidr> {
+    let objects = core.stored("networking.k8s.io", "servicecidrs");
+    let (all, _) = objects
+        .cache
+        .snapshot("", &core.frontier, None, usize::MAX, |_| true);
+    let (mut ranges, mut default) = (Vec::new(), Some(core.config.service_cidr));
+    for object in &all.objects {
+        let tree = object.tree();
+        if object.key.name == DEFAULT_RANGE && is_going(&tree) {
+            default = None;
+        } else if object.key.name != DEFAULT_RANGE && is_ready(&tree) {
+            let texts = tree.items_at(&["spec", "cidrs"]).iter().filter_map(Value::as_str);
+            ranges.extend(texts.filter_map(|text| text.parse::<Cidr>().ok()));
+        }
+    }
+    default.into_iter().chain(ranges).collect()
+}
+
+fn is_going(range: &Value) -> bool {
+    range.at(&["metadata", "deletionTimestamp"]).is_some()
+}
+
+fn is_ready(range: &Value) -> bool {
+    let mut conditions = range.items_at(&["status", "conditions"]).iter();
+    let ready = |condition: &Value| {
+        condition.str_at(&["type"]) == Some("Ready") && condition.str_at(&["status"]) == Some("True")
+    };
+    conditions.any(ready) && !is_going(range)
+}
+
 /// Chooses a free address.
 pub(super) fn choose(core: &Core) -> Option<Ipv4Addr> {
     let taken = core.stored("networking.k8s.io", "ipaddresses");
     let random = u32::from_le_bytes(core.ids.bytes());
-    core.config
-        .service_cidr
-        .candidates(random)
+    ranges(core)
+        .into_iter()
+        .flat_map(|range| range.candidates(random))
         .find(|address| taken.cache.get("", &address.to_string()).is_none())
+}
+
+/// Whether somebody may ask for the address.
+///
+/// # Errors
+/// Why not, in upstream's words.
+pub(super) fn check(core: &Core, address: Ipv4Addr) -> Result<(), String> {
+    let ranges = ranges(core);
+    let Some(range) = ranges.iter().find(|range| range.contains(address)) else {
+        return Err("the provided network does not match the current range".to_owned());
+    };
+    if ranges.iter().any(|range| range.offers(address)) {
+        return Ok(());
+    }
+    Err(format!(
+        "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}/{}",
+        range.address, range.prefix
+    ))
 }
 
 pub(super) fn is_taken(core: &Core, address: Ipv4Addr) -> bool {

@@ -203,7 +203,6 @@ fn settle_address(core: &Core, service: &mut Value, held: &Holdings) -> Result<(
 }
 
 fn check_address(core: &Core, text: &str) -> Result<(), Cause> {
-    let range = core.config.service_cidr;
     let refuse = |why: String| {
         invalid(
             "spec.clusterIPs",
@@ -215,12 +214,7 @@ fn check_address(core: &Core, text: &str) -> Result<(), Cause> {
         // Validation says what is wrong with it.
         return Ok(());
     };
-    if !range.offers(address) {
-        let (base, prefix) = (range.address, range.prefix);
-        return Err(refuse(format!(
-            "the provided IP ({text}) is not in the valid range. The range of valid IPs is {base}/{prefix}"
-        )));
-    }
+    address::check(core, address).map_err(refuse)?;
     if address::is_taken(core, address) {
         return Err(refuse("provided IP is already allocated".into()));
     }

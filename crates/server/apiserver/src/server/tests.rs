@@ -17,6 +17,7 @@ use crate::config::Config;
 mod certificates;
 mod ownership;
 mod quotas;
+mod ranges;
 mod refusals;
 
 pub(crate) async fn server() -> Server {
