@@ -4,8 +4,8 @@
 //! State: budgets, the pods they select, and the workloads of those pods, whose replicas are what a share is a share of.
 //! What follows is decided in [`decide`].
 //!
-//! Source: `pkg/controller/disruption`. Not here: workloads that are known by their scale subresource only, and taking
-//! back the condition of pods that were to be disrupted and were not.
+//! Source: `pkg/controller/disruption`. Pods of workloads without replicas (Jobs, DaemonSets) make a share of them unknown,
+//! as upstream. Not here: taking back the condition of pods that were to be disrupted and were not.
 
 mod decide;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use cloudeck_client::Client;
 use cloudeck_controller::{EventRecorder, EventType, ObjectReference, Requeue, WorkQueue};
-use cloudeck_machinery::{LabelSelector, Object, ObjectKey, Status, Value};
+use cloudeck_machinery::{LabelSelector, Object, ObjectKey, Status, Value, object};
 use cloudeck_task::Scope;
 use compact_str::CompactString;
 
@@ -210,7 +210,7 @@ impl Inner {
             let namespace = &pod.object.key.namespace;
             let (uid, replicas) = self
                 .workload(namespace, owner)
-                .ok_or_else(|| format!("found no controllers for pod {:?}", pod.object.key.name.as_str()))?;
+                .ok_or_else(|| why_unknown(pod, owner))?;
             scales.insert(uid, replicas);
         }
         Ok(scales.values().sum())
@@ -255,6 +255,30 @@ impl Inner {
     fn tell(&self, budget: &Budget, kind: EventType, reason: &'static str, message: String) {
         let about = ObjectReference::to_object("policy/v1", "PodDisruptionBudget", &budget.object);
         self.events.event(about, kind, reason, message);
+    }
+}
+
+/// Why the workload above a pod tells no number: it has none to tell, or it is gone.
+fn why_unknown(pod: &Pod, owner: &Owner) -> String {
+    let tree = pod.object.tree();
+    let mut references = tree.items_at(&["metadata", "ownerReferences"]).iter();
+    let reference = references.find(|reference| reference.str_at(&["uid"]) == Some(owner.uid.as_str()));
+    let version = reference
+        .and_then(|reference| reference.str_at(&["apiVersion"]))
+        .unwrap_or_default();
+    let (group, _) = object::split_api_version(version);
+    let kind = owner.kind.as_str();
+    let mut served = cloudeck_schema::resources().filter(|info| info.group == group && info.kind == kind);
+    match served.next() {
+        None => format!("no matches for kind {kind:?} in version {version:?}"),
+        Some(info) if info.subresource("scale").is_none() => {
+            let dot = if group.is_empty() { "" } else { "." };
+            format!(
+                "{}{dot}{group} does not implement the scale subresource",
+                info.plural
+            )
+        }
+        Some(_) => format!("found no controllers for pod {:?}", pod.object.key.name.as_str()),
     }
 }
 

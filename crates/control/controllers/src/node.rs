@@ -107,7 +107,11 @@ impl Nodes {
 impl Inner {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, Status> {
         let Some(node) = self.nodes.get(key) else {
-            self.with_health(|all| all.remove(&key.name));
+            if let Some(health) = self.with_health(|all| all.remove(&key.name)) {
+                let name = &key.name;
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                self.tell(name, &health.uid, "RemovingNode", message);
+            }
             return Ok(Requeue::OnChange);
         };
         let now = (self.clock)();
@@ -120,14 +124,21 @@ impl Inner {
                 .str_at(&["spec", "renewTime"])
                 .map(str::to_owned)
         });
-        let (health, lost_ready) = self.with_health(|all| {
+        let (health, lost_ready, is_new) = self.with_health(|all| {
             let seen = all.get(&key.name).cloned();
+            let is_new = seen.is_none();
             let (health, lost_ready) = Health::observe(seen, &tree, renewed.as_deref(), now);
             all.insert(key.name.clone(), health.clone());
-            (health, lost_ready)
+            (health, lost_ready, is_new)
         });
+        let name = &key.name;
+        if is_new {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            self.tell(name, &health.uid, "RegisteredNode", message);
+        }
         if lost_ready {
-            self.tell_not_ready(&tree);
+            let message = format!("Node {name} status is now: NodeNotReady");
+            self.tell(name, &health.uid, "NodeNotReady", message);
         }
         if health.owes_word {
             self.mark_pods_not_ready(&tree, now).await?;
@@ -180,18 +191,15 @@ impl Inner {
         write::absent_is_fine(outcome.map(|_| ()))
     }
 
-    fn tell_not_ready(&self, node: &Value) {
-        let name = node.str_at(&["metadata", "name"]).unwrap_or_default();
+    fn tell(&self, name: &str, uid: &str, reason: &'static str, message: String) {
         let about = ObjectReference {
             api_version: "v1".into(),
             kind: "Node".into(),
             name: name.into(),
-            uid: node.str_at(&["metadata", "uid"]).unwrap_or_default().into(),
+            uid: uid.into(),
             ..ObjectReference::default()
         };
-        let message = format!("Node {name} status is now: NodeNotReady");
-        self.events
-            .event(about, EventType::Normal, "NodeNotReady", message);
+        self.events.event(about, EventType::Normal, reason, message);
     }
 
     async fn mark_pods_not_ready(&self, node: &Value, now: Now) -> Result<(), Status> {

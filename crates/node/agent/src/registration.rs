@@ -80,10 +80,7 @@ async fn register(node: &Node, info: &MachineInfo, port: u16) -> bool {
         object.set_at(&["metadata", "labels"], labels(node));
         object.set_at(&["status"], status(node, info, port, false, None));
         match node.client.create(&nodes(), "", &object).await {
-            Ok(_) => {
-                tell(node, "RegisteredNode", format!("Node {name} registered"));
-                return true;
-            }
+            Ok(_) => return true,
             Err(status) if status.reason == Reason::AlreadyExists => {
                 relabel(node).await;
                 return false;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cloudeck_machinery::{Value, value};
+use compact_str::CompactString;
 
 use crate::Timings;
 use crate::clock::Now;
@@ -10,6 +11,7 @@ use crate::clock::Now;
 /// What was last heard of a node, and when it was heard here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Health {
+    pub(super) uid: CompactString,
     heard: Now,
     heartbeat: Option<String>,
     renewed: Option<String>,
@@ -35,6 +37,7 @@ impl Health {
         let lost_ready = seen.as_ref().is_some_and(|seen| seen.ready && !ready);
         let owed = seen.as_ref().map_or(is_unknown, |seen| seen.owes_word);
         let health = Self {
+            uid: node.str_at(&["metadata", "uid"]).unwrap_or_default().into(),
             heard,
             heartbeat: heartbeat.map(str::to_owned),
             renewed: renewed.map(str::to_owned),

@@ -33,6 +33,28 @@ fn has_taint(node: &Value, key: &str, effect: &str) -> bool {
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
 #[tokio::test]
+async fn nodes_are_registered_and_removed_in_so_many_words() {
+    let bench = Bench::start().await;
+    bench.create(&nodes(), &node("a")).await;
+    let told = |reason: &'static str, message: &'static str| {
+        move |all: &[Value]| {
+            let is_it = |event: &Value| {
+                event.str_at(&["reason"]) == Some(reason)
+                    && event.str_at(&["message"]) == Some(message)
+                    && event.str_at(&["source", "component"]) == Some("node-controller")
+            };
+            all.iter().any(is_it)
+        }
+    };
+    let registered = told("RegisteredNode", "Node a event: Registered Node a in Controller");
+    bench.until(&events(), "the registration", registered).await;
+    bench.admin.delete(&nodes(), "", "a", &value!({})).await.unwrap();
+    let removed = told("RemovingNode", "Node a event: Removing Node a from Controller");
+    bench.until(&events(), "the removal", removed).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn taints_follow_a_nodes_conditions() {
     let bench = Bench::start().await;
     bench.create(&nodes(), &node("a")).await;
