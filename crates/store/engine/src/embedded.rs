@@ -3,7 +3,7 @@
 //! The directory holds `MANIFEST` (the list of the rest), numbered `*.seg` files (the log, and the *base* that
 //! compaction makes of its beginning), `RESERVE*` (space for the day the disk is full) and `LOCK`.
 //!
-//! A *committer* thread writes ([`committer`]), a *keeper* thread prepares and compacts ([`keeper`]); reads and
+//! A *commit* thread writes ([`turns`], [`committer`]), a *keeper* thread prepares and compacts ([`keeper`]); reads and
 //! watches go to the shared state without either. Values stay on disk.
 
 mod base_writer;
@@ -20,6 +20,7 @@ mod scan;
 mod segment;
 mod segments;
 mod shared;
+mod turns;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,7 @@ use self::committer::{Command, Committer, Reply};
 use self::keeper::Keeper;
 use self::recovery::{Recovered, io_error};
 use self::shared::Shared;
+use self::turns::{CommitThread, Turns};
 use crate::blocking::run_blocking;
 use crate::clock::WallClock;
 use crate::disk::{Disk, RealDisk};
@@ -97,6 +99,7 @@ impl Default for EmbeddedOptions {
 /// See the module. Dropping it closes it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
+    turns: Arc<Turns>,
     queue: mpsc::Sender<Command>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Given back when the last thread has ended.
@@ -184,15 +187,22 @@ impl EmbeddedStore {
         });
         let (sender, queue) = mpsc::channel(QUEUE);
         let keeper = Keeper::new(Arc::clone(&shared), woken);
-        let mut committer = Committer::new(Arc::clone(&shared), log, queue);
+        let committer = Committer::new(Arc::clone(&shared), log);
+        let turns = Arc::new(Turns::new(Arc::clone(&shared), committer));
+        let mut thread = CommitThread {
+            turns: Arc::clone(&turns),
+            queue,
+            keeper: None,
+        };
         let mut threads = Vec::new();
         match shared.options.keeper {
             KeeperMode::Thread => threads.push(spawn("store-keeper", move || keeper.run())?),
-            KeeperMode::WithCommits => committer.keep_house(keeper),
+            KeeperMode::WithCommits => thread.keeper = Some(keeper),
         }
-        threads.push(spawn("store-commit", move || committer.run())?);
+        threads.push(spawn("store-commit", move || thread.run())?);
         Ok(Self {
             shared,
+            turns,
             queue: sender,
             threads: Arc::new(Mutex::new(threads)),
             lock: Arc::new(Mutex::new(Some(lock))),
@@ -304,7 +314,12 @@ impl Store for EmbeddedStore {
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<TxnResponse, TxnError>> {
-        Box::pin(async move { self.ask(|reply| Command::Txn { txn, reply }).await? })
+        Box::pin(async move {
+            match self.turns.alone(txn, &self.queue) {
+                Ok(answer) => answer,
+                Err(txn) => self.ask(|reply| Command::Txn { txn, reply }).await?,
+            }
+        })
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, WatchError>> {

@@ -1,17 +1,17 @@
-//! The one thread that writes: takes what has queued up, makes it one batch, and waits for the disk once.
+//! Writing: makes what came together one batch, and waits for the disk once. Who does it, and when, is in
+//! [`turns`](super::turns).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::format::{HEADER_BYTES, VERSION_OVERHEAD};
-use super::keeper::Keeper;
 use super::log::{AppendError, Log};
 use super::segment::Place;
-use super::shared::{Shared, ThreadPanicked};
+use super::shared::Shared;
 use crate::error::{CompactError, LeaseError, TxnError};
 use crate::index::StoredValue;
 use crate::memory::check_compact;
@@ -19,8 +19,6 @@ use crate::model::{LeaseId, Revision, Txn, TxnResponse};
 use crate::staging::{StagedChange, Staging};
 use crate::state::Inner;
 
-/// Transactions that share one batch at most: more gain nothing, the disk's round trip is long paid.
-const MAX_COMMANDS: usize = 512;
 /// Bytes after which a batch takes no further transaction, so that the first does not wait for the last.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Space in the segment that only deletions may use, about 2,000 of them.
@@ -56,43 +54,41 @@ pub(crate) enum Command {
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     log: Log,
-    queue: mpsc::Receiver<Command>,
-    /// If it has no thread of its own.
-    keeper: Option<Keeper>,
+    /// How many batches in a row have had one transaction, up to now.
+    singles: usize,
 }
 
 type Waiting = (Txn, Reply<TxnResponse, TxnError>);
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, log: Log, queue: mpsc::Receiver<Command>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Self {
         Self {
             shared,
             log,
-            queue,
-            keeper: None,
+            singles: 0,
         }
     }
 
-    /// Has the committer do the keeper's work too.
-    pub(crate) fn keep_house(&mut self, keeper: Keeper) {
-        self.keeper = Some(keeper);
+    /// How many batches in a row have had one transaction, up to now.
+    pub(crate) fn singles(&self) -> usize {
+        self.singles
     }
 
-    /// Until the store is closing and the queue is empty.
-    pub(crate) fn run(mut self) {
-        self.keeper.iter().for_each(Keeper::keep);
-        let mut commands = Vec::with_capacity(MAX_COMMANDS);
-        while self.queue.blocking_recv_many(&mut commands, MAX_COMMANDS) > 0 {
-            self.process(&mut commands);
-            self.keeper.iter().for_each(Keeper::keep_if_asked);
-            if self.shared.is_stopping() {
-                // What is queued is still done.
-                self.queue.close();
-            }
-        }
+    /// How long the disk takes to make a batch durable, lately.
+    pub(crate) fn pace(&self) -> Duration {
+        self.log.pace()
     }
 
-    fn process(&mut self, commands: &mut Vec<Command>) {
+    /// Commits one transaction.
+    pub(crate) fn commit_alone(&mut self, txn: Txn) -> Result<TxnResponse, TxnError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.commit(&mut vec![(txn, reply)]);
+        answer
+            .try_recv()
+            .expect("every transaction of a group is answered")
+    }
+
+    pub(crate) fn process(&mut self, commands: &mut Vec<Command>) {
         let mut group: Vec<Waiting> = Vec::with_capacity(commands.len());
         let mut bytes = 0;
         for command in commands.drain(..) {
@@ -117,6 +113,7 @@ impl Committer {
         if group.is_empty() {
             return;
         }
+        self.singles = if group.len() == 1 { self.singles + 1 } else { 0 };
         self.admit(group);
         let (answers, changes) = self.stage(group);
         let outcome = self.append(&changes, |_| {});
@@ -321,15 +318,6 @@ impl Committer {
         self.log.writer().lease_revoke(id);
         self.append(&changes, |inner| inner.leases.remove(id))
             .map_err(LeaseError::Write)
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.shared.poison(&ThreadPanicked("commit"));
-        }
-        self.shared.state.hub().close();
     }
 }
 

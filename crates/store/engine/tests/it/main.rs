@@ -7,3 +7,4 @@ mod faults;
 mod model;
 mod subject;
 mod suite;
+mod turns;
