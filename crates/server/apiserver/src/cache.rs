@@ -138,14 +138,17 @@ impl KindCache {
         self.read().last_change
     }
 
-    /// Applies the events of one revision, together.
+    /// Applies the events of one revision, together. Those who wait learn of it by [`KindCache::announce`].
     pub(crate) fn apply(&self, events: impl IntoIterator<Item = Arc<CacheEvent>>) {
         let mut state = self.write();
         for event in events {
             state.apply(event);
         }
         state.trim();
-        drop(state);
+    }
+
+    /// Wakes who waits for changes.
+    pub(crate) fn announce(&self) {
         self.changed.send_replace(());
     }
 

@@ -47,9 +47,25 @@ pub(crate) struct Feed {
     pending: Arc<Pending>,
     observers: Vec<Arc<dyn Observer>>,
     /// While it is live: the follower and the writers take turns at it.
-    stream: Mutex<Option<WatchStream>>,
+    live: Mutex<Option<Live>>,
     /// Why a writer took the stream away.
     broken: Mutex<Option<FeedError>>,
+}
+
+/// What is committed, as it comes.
+struct Live {
+    stream: WatchStream,
+    /// Kinds that a writer has changed. The follower wakes their watchers: the same commit has woken it, and the writer's
+    /// client need not wait for that.
+    unannounced: Vec<Arc<Kind>>,
+}
+
+impl Live {
+    fn announce(&mut self) {
+        for kind in self.unannounced.drain(..) {
+            kind.cache.announce();
+        }
+    }
 }
 
 impl Feed {
@@ -66,7 +82,7 @@ impl Feed {
             frontier,
             pending,
             observers,
-            stream: Mutex::default(),
+            live: Mutex::default(),
             broken: Mutex::default(),
         }
     }
@@ -116,8 +132,11 @@ impl Feed {
     pub(crate) async fn run(&self, mut stream: WatchStream) -> Result<(), FeedError> {
         loop {
             let ended = match self.go_live(stream).await {
-                Ok(live) => {
-                    *self.stream() = Some(live);
+                Ok(stream) => {
+                    *self.live() = Some(Live {
+                        stream,
+                        unannounced: Vec::new(),
+                    });
                     self.follow().await
                 }
                 Err(error) => error,
@@ -141,7 +160,11 @@ impl Feed {
     async fn go_live(&self, mut stream: WatchStream) -> Result<WatchStream, FeedError> {
         while !stream.is_live() {
             let batch = stream.next().await?;
-            self.take(batch, &mut stream)?;
+            let kinds = self.apply(&batch)?;
+            for kind in kinds {
+                kind.cache.announce();
+            }
+            self.frontier.advance(batch.revision.get());
         }
         Ok(stream)
     }
@@ -149,22 +172,25 @@ impl Feed {
     /// Applies what is committed, until it cannot.
     async fn follow(&self) -> FeedError {
         let failed = poll_fn(|context| {
-            let mut slot = self.stream();
-            let Some(stream) = slot.as_mut() else {
+            let mut slot = self.live();
+            let Some(live) = slot.as_mut() else {
                 return Poll::Ready(self.broken().take());
             };
+            live.announce();
             loop {
-                let batch = match std::task::ready!(stream.poll_live(context)) {
+                let batch = match std::task::ready!(live.stream.poll_live(context)) {
                     Ok(batch) => batch,
                     Err(error) => return Poll::Ready(Some(error.into())),
                 };
-                if let Err(error) = self.take(batch, stream) {
+                let taken = self.take(batch, live);
+                live.announce();
+                if let Err(error) = taken {
                     return Poll::Ready(Some(error));
                 }
             }
         });
         let error = failed.await.unwrap_or(FeedError::Watch(WatchError::Closed));
-        *self.stream() = None;
+        *self.live() = None;
         error
     }
 
@@ -177,27 +203,28 @@ impl Feed {
             if self.frontier.applied() >= revision || tries == TRIES {
                 return;
             }
-            if let Ok(slot) = self.stream.try_lock() {
+            if let Ok(slot) = self.live.try_lock() {
                 break slot;
             }
             tries += 1;
             std::hint::spin_loop();
         };
-        let Some(stream) = slot.as_mut() else {
+        let Some(live) = slot.as_mut() else {
             return;
         };
-        let Some(batch) = stream.try_next() else {
+        let Some(batch) = live.stream.try_next() else {
             return;
         };
-        if let Err(error) = self.take(batch, stream) {
+        if let Err(error) = self.take(batch, live) {
+            live.announce();
             // The follower was woken by the same batch and finds the stream gone.
             *self.broken() = Some(error);
             *slot = None;
         }
     }
 
-    fn stream(&self) -> MutexGuard<'_, Option<WatchStream>> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    fn live(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn broken(&self) -> MutexGuard<'_, Option<FeedError>> {
@@ -205,21 +232,31 @@ impl Feed {
     }
 
     /// Applies a batch and those that wait behind it, then lets the waiters go.
-    fn take(&self, batch: WatchBatch, stream: &mut WatchStream) -> Result<(), FeedError> {
+    fn take(&self, batch: WatchBatch, live: &mut Live) -> Result<(), FeedError> {
         let mut revision = batch.revision.get();
-        self.apply(&batch)?;
+        self.apply_to(live, &batch)?;
         for _ in 0..BURST {
-            let Some(batch) = stream.try_next() else {
+            let Some(batch) = live.stream.try_next() else {
                 break;
             };
             revision = batch.revision.get();
-            self.apply(&batch)?;
+            self.apply_to(live, &batch)?;
         }
         self.frontier.advance(revision);
         Ok(())
     }
 
-    fn apply(&self, batch: &WatchBatch) -> Result<(), FeedError> {
+    fn apply_to(&self, live: &mut Live, batch: &WatchBatch) -> Result<(), FeedError> {
+        for kind in self.apply(batch)? {
+            if !live.unannounced.iter().any(|other| other.index == kind.index) {
+                live.unannounced.push(Arc::clone(kind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the kinds that it changed.
+    fn apply(&self, batch: &WatchBatch) -> Result<Vec<&Arc<Kind>>, FeedError> {
         let mut changes: Vec<(&Arc<Kind>, Vec<Arc<CacheEvent>>)> = Vec::with_capacity(1);
         for event in &batch.events {
             let Some(kind) = self.kinds.of_key(&event.kv.key) else {
@@ -233,10 +270,12 @@ impl Feed {
                 None => changes.push((kind, vec![Arc::new(event)])),
             }
         }
-        for (kind, events) in changes {
+        let apply = |(kind, events): (_, Vec<_>)| {
+            let kind: &Arc<Kind> = kind;
             kind.cache.apply(events);
-        }
-        Ok(())
+            kind
+        };
+        Ok(changes.into_iter().map(apply).collect())
     }
 
     fn cache_event(
