@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod nftables;
 pub mod resolve;
 pub mod route;
+pub mod tcp;
 
 pub use cidr::{Ipv4Cidr, ParseCidrError};
 pub use namespace::{NamespaceError, NetNamespace};

@@ -95,6 +95,10 @@ pub(crate) async fn accept(edge: Arc<Edge>, listener: TcpListener) {
 async fn connection(edge: Arc<Edge>, stream: TcpStream) {
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
+    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) {
+        // Only slower otherwise.
+        let _ = cloudeck_net::tcp::prefer_local(&stream, local, peer);
+    }
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, edge.acceptor.accept(stream));
     let Ok(Ok(stream)) = handshake.await else {
         return;
