@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use http::Method;
 
 use crate::Bench;
@@ -92,9 +93,12 @@ async fn repeat(
 ) -> Result<Row> {
     let mut connections = api.wires(clients).await?;
     let begin = Instant::now();
-    let all = try_join_all(connections.iter_mut().enumerate().map(|(client, connection)| {
-        let request = &request;
-        async move {
+    // Each has its turn: joined, the first would read a long answer to its end before the others were looked at.
+    let clients: FuturesUnordered<_> = connections
+        .iter_mut()
+        .enumerate()
+        .map(|(client, connection)| (client, connection, &request))
+        .map(async |(client, connection, request)| {
             let mut latencies = Vec::new();
             for count in 0.. {
                 let start = Instant::now();
@@ -105,9 +109,9 @@ async fn repeat(
                 latencies.push(start.elapsed().as_secs_f64() * 1e3);
             }
             anyhow::Ok(latencies)
-        }
-    }));
-    let latencies = all.await?.concat();
+        })
+        .collect();
+    let latencies: Vec<f64> = clients.try_concat().await?;
     Ok(Row {
         rate: latencies.len() as f64 / begin.elapsed().as_secs_f64(),
         latencies,
