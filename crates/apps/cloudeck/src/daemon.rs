@@ -44,6 +44,7 @@ pub fn run(places: &Places, up: &Up, lock: FileLock, progress: &mut dyn Progress
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("cloudeck")
+        .on_thread_stop(cloudeck_linux::memory::Stocked::give_back)
         .build();
     let runtime = runtime.context("start the executor")?;
     let outcome = runtime.block_on(serve(places, &settings, progress));

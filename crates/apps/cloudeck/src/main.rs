@@ -19,6 +19,10 @@ mod settings;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cloudeck_linux::memory::Stocked;
+
+#[global_allocator]
+static ALLOCATOR: Stocked = Stocked;
 
 fn main() -> ExitCode {
     // A shim is this same binary: it must become one before anything else has allocated, threaded or parsed.
