@@ -217,7 +217,7 @@ async fn forward(
         Status::new(Reason::ServiceUnavailable, why)
     };
     let stream = edge.config.nodes.dial_plain(place.ip, place.port);
-    let stream = match tokio::time::timeout(super::node::DIAL_TIMEOUT, stream).await {
+    let stream = match tokio::time::timeout(node::DIAL_TIMEOUT, stream).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(&error)),
         Err(elapsed) => return Err(failed(&elapsed)),
