@@ -4,6 +4,7 @@
 //! So he commits it himself, on a thread of the executor, as long as that is over in less than [`BRIEF`]. As soon as
 //! writers come together, or the disk is slow, they queue for the thread, which takes them together.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ const ALONE: usize = 16;
 pub(crate) struct Turns {
     shared: Arc<Shared>,
     desk: Mutex<Desk>,
-    /// Whether writers may commit.
+    /// Whether writers may commit at all.
     open: bool,
+    /// The thread has work and waits for its turn, which comes next: nobody overtakes what it took from the queue.
+    thread_waits: AtomicBool,
 }
 
 struct Desk {
@@ -60,6 +63,7 @@ impl Turns {
                 closed: false,
             }),
             open,
+            thread_waits: AtomicBool::new(false),
         }
     }
 
@@ -69,7 +73,8 @@ impl Turns {
         txn: Txn,
         queue: &mpsc::Sender<Command>,
     ) -> Result<Result<TxnResponse, TxnError>, Txn> {
-        if !self.open || queue.capacity() < queue.max_capacity() {
+        let others = queue.capacity() < queue.max_capacity() || self.thread_waits.load(Ordering::SeqCst);
+        if !self.open || others {
             return Err(txn);
         }
         let desk = match self.desk.try_lock() {
@@ -90,8 +95,12 @@ impl Turns {
         }
     }
 
+    /// For the thread.
     fn wait(&self) -> Turn<'_> {
-        self.turn(self.desk.lock().unwrap_or_else(PoisonError::into_inner))
+        self.thread_waits.store(true, Ordering::SeqCst);
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        self.thread_waits.store(false, Ordering::SeqCst);
+        self.turn(desk)
     }
 }
 
