@@ -12,6 +12,7 @@ mod alloc;
 mod bootstrap;
 mod cache;
 mod clock;
+mod components;
 mod config;
 mod conversion;
 mod horizon;

@@ -19,6 +19,7 @@ use crate::cache::feed::{Feed, FeedError, Observer};
 use crate::cache::pending::Pending;
 use crate::cache::watcher::Watcher;
 use crate::clock::{Clock, Ids};
+use crate::components::{self, Components};
 use crate::config::Config;
 use crate::kinds::{Kind, Kinds, View};
 use crate::registry::{self, Call, options};
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) authorizer: Arc<ClusterAuthorizer>,
     pub(crate) tokens: Arc<TokenIssuer>,
     pub(crate) clock: Clock,
+    pub(crate) components: Components,
     pub(crate) ids: Ids,
     pub(crate) scope: Scope,
 }
@@ -115,16 +117,28 @@ impl Server {
             pending,
             authorizer,
             clock,
+            components: Components::default(),
             ids: Ids::new(),
             scope,
         };
         let server = Self { core: Arc::new(core) };
+        let store = Arc::clone(&server.core.store);
+        server.tell_of("etcd-0", move || store.status().poisoned.map_or(Ok(()), Err));
         crate::bootstrap::ensure(&server)
             .await
             .map_err(StartError::Bootstrap)?;
         let keep = crate::bootstrap::keep_service(server.clone());
         server.core.scope.spawn_until_shutdown("kubernetes-service", keep);
         Ok(server)
+    }
+
+    /// Lets ComponentStatuses tell of a part of the control plane under upstream's name of it.
+    pub fn tell_of(
+        &self,
+        component: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.core.components.add(component, Arc::new(check));
     }
 
     /// Makes and checks the tokens of service accounts; the edge's authenticator and the node's want it, too.
@@ -248,6 +262,9 @@ async fn dispatch(call: &mut Call<'_>) -> Result<Response, Status> {
     }
     if !info.has_verb(request.verb.as_str()) {
         return Err(no_such_method());
+    }
+    if call.kind().is("", "componentstatuses") {
+        return components::answer(call);
     }
     match request.verb {
         Verb::Get => registry::read::get(call).await,

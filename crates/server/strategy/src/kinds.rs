@@ -29,6 +29,7 @@ fn core(kind: &str) -> &'static Strategy {
         "ReplicationController" => &workload::REPLICATION_CONTROLLER,
         "PersistentVolume" => &storage::PERSISTENT_VOLUME,
         "PersistentVolumeClaim" => &storage::PERSISTENT_VOLUME_CLAIM,
+        "ComponentStatus" => &listing::COMPONENT_STATUS,
         "LimitRange" => &scaling::LIMIT_RANGE,
         "ResourceQuota" => &scaling::RESOURCE_QUOTA,
         _ => &Strategy::GENERIC,

@@ -60,6 +60,31 @@ fn count(object: &Value, path: &[&str]) -> Value {
     Value::from(object.items_at(path).len() as i64)
 }
 
+pub(crate) const COMPONENT_STATUS: Strategy = shown(
+    &[
+        NAME,
+        text("Status", "Whether it is healthy."),
+        text("Message", "What it says of itself."),
+        text("Error", "Why it is not healthy."),
+    ],
+    |status, _| {
+        let mut conditions = status.items_at(&["conditions"]).iter();
+        let healthy = conditions.find(|condition| condition.str_at(&["type"]) == Some("Healthy"));
+        let of = |name| healthy.and_then(|it| it.str_at(&[name])).unwrap_or_default();
+        let word = match (healthy, of("status")) {
+            (None, _) => "Unknown",
+            (_, "True") => "Healthy",
+            _ => "Unhealthy",
+        };
+        vec![
+            table::name(status),
+            Value::from(word),
+            Value::from(of("message")),
+            Value::from(of("error")),
+        ]
+    },
+);
+
 const TRUST_BUNDLE: Strategy = Strategy {
     field_names: &["spec.signerName"],
     fields: |bundle| Box::new([("spec.signerName", field(bundle, &["spec", "signerName"]))]),

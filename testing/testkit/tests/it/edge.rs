@@ -99,6 +99,34 @@ async fn every_group_version_is_registered_and_available() {
 }
 
 #[tokio::test]
+async fn the_parts_of_the_control_plane_are_asked_when_somebody_reads() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let path = "/api/v1/componentstatuses";
+    let list = wire.get(path).await.tree();
+    assert_eq!(list.str_at(&["kind"]), Some("ComponentStatusList"));
+    let store = &list.items_at(&["items"])[0];
+    assert_eq!(store.str_at(&["metadata", "name"]), Some("etcd-0"));
+    let accept = &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = wire.ask("GET", path, accept, "").await.tree();
+    let cells: Vec<_> = table.items_at(&["rows"])[0]
+        .items_at(&["cells"])
+        .iter()
+        .filter_map(|cell| cell.as_str())
+        .collect();
+    assert_eq!(cells, ["etcd-0", "Healthy", "ok", ""]);
+    let one = wire.get(&format!("{path}/etcd-0")).await.tree();
+    assert_eq!(one.items_at(&["conditions"])[0].str_at(&["message"]), Some("ok"));
+    let other = wire.get(&format!("{path}/etcd-1")).await;
+    assert_eq!(
+        (other.status.as_u16(), other.message().as_str()),
+        (404, "componentstatus \"etcd-1\" not found")
+    );
+    assert_eq!(wire.ask("DELETE", path, &[], "").await.status, 405);
+    test.stop().await;
+}
+
+#[tokio::test]
 async fn an_unservable_media_type_is_406_and_protobuf_falls_back_to_json() {
     let test = TestServer::start().await.unwrap();
     let mut wire = Wire::admin(&test).await;

@@ -1,5 +1,8 @@
 //! Scheduler and controllers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cloudeck_auth::LocalIdentity;
 use cloudeck_controllers::{Controllers, ControllersConfig};
 use cloudeck_scheduler::Scheduler;
@@ -26,10 +29,38 @@ pub fn start(settings: &Settings, server: &ServerRole, scope: &Scope) -> Control
         server.client(LocalIdentity::component("system:kube-scheduler")),
         scope,
     );
+    let (started, started_too) = (controllers.clone(), scheduler.clone());
+    tell_of(server, scope, "controller-manager", async move {
+        started.ready().await;
+    });
+    tell_of(server, scope, "scheduler", async move {
+        started_too.ready().await;
+    });
     ControlRole {
         controllers,
         scheduler,
     }
+}
+
+/// Lets the API tell of a part that is healthy once it is ready: after that it ends with the process.
+fn tell_of(
+    server: &ServerRole,
+    scope: &Scope,
+    component: &'static str,
+    ready: impl Future<Output = ()> + Send + 'static,
+) {
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_ready);
+    server.tell_of(component, move || {
+        let is_ready = asked.load(Ordering::Relaxed);
+        is_ready
+            .then_some(())
+            .ok_or_else(|| "its caches are not filled yet".to_owned())
+    });
+    scope.spawn_until_shutdown("readiness of a component", async move {
+        ready.await;
+        is_ready.store(true, Ordering::Relaxed);
+    });
 }
 
 impl ControlRole {

@@ -137,6 +137,15 @@ impl ServerRole {
         self.server.client(identity)
     }
 
+    /// Lets the API tell of a part of the control plane.
+    pub fn tell_of(
+        &self,
+        component: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.server.tell_of(component, check);
+    }
+
     /// What the node's own server needs.
     pub fn node_server(&self) -> cloudeck_agent::ServerConfig {
         let pki = self.pki.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
