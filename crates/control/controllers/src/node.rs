@@ -6,7 +6,7 @@
 //!
 //! Time is measured from when this process last saw a change, never from clocks of other machines.
 //!
-//! Source: `pkg/controller/nodelifecycle`. Deviation: no rates of eviction by zone.
+//! Source: `pkg/controller/nodelifecycle`. Deviations: no rates of eviction by zone; silence counts at a second look.
 
 pub(crate) mod eviction;
 pub(crate) mod facts;
@@ -124,12 +124,13 @@ impl Inner {
                 .str_at(&["spec", "renewTime"])
                 .map(str::to_owned)
         });
-        let (health, lost_ready, is_new) = self.with_health(|all| {
+        let (health, lost_ready, left, is_new) = self.with_health(|all| {
             let seen = all.get(&key.name).cloned();
             let is_new = seen.is_none();
-            let (health, lost_ready) = Health::observe(seen, &tree, renewed.as_deref(), now);
+            let (mut health, lost_ready) = Health::observe(seen, &tree, renewed.as_deref(), now);
+            let left = health.time_left(&tree, &self.timings, now);
             all.insert(key.name.clone(), health.clone());
-            (health, lost_ready, is_new)
+            (health, lost_ready, left, is_new)
         });
         let name = &key.name;
         if is_new {
@@ -148,7 +149,7 @@ impl Inner {
                 }
             });
         }
-        if let Some(left) = health.time_left(&tree, &self.timings, now) {
+        if let Some(left) = left {
             self.retaint(&tree, now).await?;
             return Ok(Requeue::After(left));
         }

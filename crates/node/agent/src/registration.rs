@@ -1,11 +1,13 @@
 //! The node's own objects: its registration, its status, its lease.
 //!
-//! Source: `pkg/kubelet/kubelet_node_status.go`, KEP-589 (node leases). The status is sent when it changes and every
-//! five minutes; the lease says that the node lives.
+//! Source: `pkg/kubelet/kubelet_node_status.go`, KEP-589 (node leases). The status is sent when it changes, when others
+//! have made something else of it (a machine that slept is taken for silent), and every five minutes; the lease says
+//! that the node lives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloudeck_client::{Informer, InformerConfig};
 use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_machinery::time::{MicroTime, Time};
 use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, value};
@@ -28,6 +30,10 @@ const RETURN: Duration = Duration::from_secs(20);
 /// `ready` turns true once pods can run. Until then a node that stood in the API before keeps its status for a while.
 pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
     let info = MachineInfo::read();
+    let own = format!("metadata.name={}", node.config.node_name);
+    let own = InformerConfig::all("", "v1", "nodes").with_field_selector(own);
+    let mut sights = Informer::start(&node.scope, node.client.clone(), own).subscribe();
+    let mut said = None;
     let is_new = register(&node, &info, port).await;
     tell(&node, "Starting", "Starting kubelet.".to_owned());
     let mut status_due = tokio::time::Instant::now();
@@ -39,9 +45,12 @@ pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<b
         if status_due <= tokio::time::Instant::now() {
             let is_ready = *ready.borrow_and_update();
             status_due = tokio::time::Instant::now() + STATUS_INTERVAL;
-            if let Err(error) = send_status(&node, &info, port, is_ready).await {
-                tracing::warn!(%error, "node status not taken");
-                status_due = tokio::time::Instant::now() + RETRY;
+            match send_status(&node, &info, port, is_ready).await {
+                Ok(()) => said = Some(is_ready),
+                Err(error) => {
+                    tracing::warn!(%error, "node status not taken");
+                    status_due = tokio::time::Instant::now() + RETRY;
+                }
             }
         }
         if lease_due <= tokio::time::Instant::now() {
@@ -53,6 +62,14 @@ pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<b
         }
         tokio::select! {
             () = tokio::time::sleep_until(status_due.min(lease_due)) => {}
+            sight = sights.next() => {
+                let there = sight.new.map(|object| object.tree());
+                if let (Some(there), Some(said)) = (there, said)
+                    && !stands(&there, said)
+                {
+                    status_due = tokio::time::Instant::now();
+                }
+            }
             changed = ready.changed() => {
                 if changed.is_err() {
                     // Nothing will change any more; only the timers go on.
@@ -153,6 +170,13 @@ fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
     node.items_at(&["status", "conditions"])
         .iter()
         .find(|c| c.str_at(&["type"]) == Some(kind))
+}
+
+/// Whether what was said of the node stands there.
+fn stands(there: &Value, ready: bool) -> bool {
+    let is = |kind, status| condition(there, kind).and_then(|c| c.str_at(&["status"])) == Some(status);
+    let pressures = ["MemoryPressure", "DiskPressure", "PIDPressure"];
+    is("Ready", if ready { "True" } else { "False" }) && pressures.iter().all(|kind| is(kind, "False"))
 }
 
 fn status(node: &Node, info: &MachineInfo, port: u16, ready: bool, before: Option<&Value>) -> Value {

@@ -8,6 +8,9 @@ use compact_str::CompactString;
 use crate::Timings;
 use crate::clock::Now;
 
+/// The second look comes after this part of the grace: two and a half seconds by default.
+const SECOND_LOOK: u32 = 20;
+
 /// What was last heard of a node, and when it was heard here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Health {
@@ -16,6 +19,8 @@ pub(super) struct Health {
     heartbeat: Option<String>,
     renewed: Option<String>,
     ready: bool,
+    /// When its silence was first seen to have lasted too long.
+    doubted: Option<Now>,
     /// The pods of the node are to be told that it is not ready, and have not been.
     pub(super) owes_word: bool,
 }
@@ -28,10 +33,9 @@ impl Health {
         let heartbeat = ready.and_then(|ready| ready.str_at(&["lastHeartbeatTime"]));
         let is_silent =
             |seen: &Self| seen.heartbeat.as_deref() == heartbeat && seen.renewed.as_deref() == renewed;
-        let heard = seen
-            .as_ref()
-            .filter(|seen| is_silent(seen))
-            .map_or(now, |seen| seen.heard);
+        let silent = seen.as_ref().filter(|seen| is_silent(seen));
+        let heard = silent.map_or(now, |seen| seen.heard);
+        let doubted = silent.and_then(|seen| seen.doubted);
         let is_unknown = ready.and_then(|ready| ready.str_at(&["status"])) == Some("Unknown");
         let ready = is_ready(node);
         let lost_ready = seen.as_ref().is_some_and(|seen| seen.ready && !ready);
@@ -42,23 +46,35 @@ impl Health {
             heartbeat: heartbeat.map(str::to_owned),
             renewed: renewed.map(str::to_owned),
             ready,
+            doubted,
             owes_word: !ready && (owed || lost_ready),
         };
         (health, lost_ready)
     }
 
     /// How long until the node's silence counts; `None` when it does.
-    pub(super) fn time_left(&self, node: &Value, timings: &Timings, now: Now) -> Option<Duration> {
+    ///
+    /// A machine that slept, or a clock that was set, makes everybody look silent at once, and the first to wake would
+    /// judge the others. So there is a second look a little later, by when a living node has spoken.
+    pub(super) fn time_left(&mut self, node: &Value, timings: &Timings, now: Now) -> Option<Duration> {
         let spoke = condition(node, "Ready").is_some();
         let grace = if spoke {
             timings.node_grace
         } else {
             timings.node_startup_grace
         };
-        let silent = u64::try_from(now.0.saturating_sub(self.heard.0)).unwrap_or(0);
-        let left = grace.saturating_sub(Duration::from_millis(silent));
+        let left = grace.saturating_sub(since(self.heard, now));
+        if !left.is_zero() {
+            return Some(left);
+        }
+        let doubted = *self.doubted.get_or_insert(now);
+        let left = (grace / SECOND_LOOK).saturating_sub(since(doubted, now));
         (!left.is_zero()).then_some(left)
     }
+}
+
+fn since(then: Now, now: Now) -> Duration {
+    Duration::from_millis(u64::try_from(now.0.saturating_sub(then.0)).unwrap_or(0))
 }
 
 pub(super) fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -123,18 +139,17 @@ mod tests {
         let tree = node("True", "a");
         let (health, _) = Health::observe(None, &tree, Some("1"), Now(0));
         let later = Now(49_000);
-        let (silent, _) = Health::observe(Some(health.clone()), &tree, Some("1"), later);
+        let (mut silent, _) = Health::observe(Some(health.clone()), &tree, Some("1"), later);
         assert_eq!(
             silent.time_left(&tree, &Timings::default(), later),
             Some(Duration::from_secs(1))
         );
-        assert_eq!(silent.time_left(&tree, &Timings::default(), Now(50_000)), None);
-        let (renewed, _) = Health::observe(Some(health.clone()), &tree, Some("2"), later);
+        let (mut renewed, _) = Health::observe(Some(health.clone()), &tree, Some("2"), later);
         assert_eq!(
             renewed.time_left(&tree, &Timings::default(), later),
             Some(Duration::from_secs(50))
         );
-        let (posted, _) = Health::observe(Some(health), &node("True", "b"), Some("1"), later);
+        let (mut posted, _) = Health::observe(Some(health), &node("True", "b"), Some("1"), later);
         assert_eq!(
             posted.time_left(&tree, &Timings::default(), later),
             Some(Duration::from_secs(50))
@@ -145,9 +160,25 @@ mod tests {
     fn a_controller_that_begins_grants_the_whole_time_whatever_was_missed() {
         let tree = node("True", "1970-01-01T00:00:00Z");
         let hours_later = Now(7_200_000);
-        let (found, lost) = Health::observe(None, &tree, Some("1970-01-01T00:00:00Z"), hours_later);
+        let (mut found, lost) = Health::observe(None, &tree, Some("1970-01-01T00:00:00Z"), hours_later);
         assert!(!lost && !found.owes_word);
         let left = found.time_left(&tree, &Timings::default(), hours_later);
+        assert_eq!(left, Some(Duration::from_secs(50)));
+    }
+
+    #[test]
+    fn silence_counts_at_the_second_look_however_late_the_first_one_is() {
+        let tree = node("True", "a");
+        let (health, _) = Health::observe(None, &tree, Some("1"), Now(0));
+        // Everybody slept for an hour.
+        let awake = 3_600_000;
+        let (mut health, _) = Health::observe(Some(health), &tree, Some("1"), Now(awake));
+        let mut left = |after: i64| health.time_left(&tree, &Timings::default(), Now(awake + after));
+        assert_eq!(left(0), Some(Duration::from_millis(2_500)));
+        assert_eq!(left(500), Some(Duration::from_secs(2)));
+        assert_eq!(left(2_500), None);
+        let (mut spoke, _) = Health::observe(Some(health), &tree, Some("2"), Now(awake + 400));
+        let left = spoke.time_left(&tree, &Timings::default(), Now(awake + 400));
         assert_eq!(left, Some(Duration::from_secs(50)));
     }
 

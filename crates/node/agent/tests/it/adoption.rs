@@ -1,9 +1,9 @@
 //! Daemons that end and come back, sandboxes that die.
 
-use cloudeck_machinery::{Value, value};
+use cloudeck_machinery::{GroupVersionResource, Value, value};
 use cloudeck_runtime::ContainerState;
 
-use crate::lab::{IDLE, Lab, condition, container, revision, shell};
+use crate::lab::{IDLE, Lab, NODE, condition, container, revision, shell};
 
 fn id(pod: &Value) -> String {
     container(pod, "c").str_at(&["containerID"]).unwrap().to_owned()
@@ -49,6 +49,23 @@ async fn nothing_becomes_unready_because_the_daemon_comes_back() {
     let pod = lab.until("p", "the probe's word", |pod| !is_ready(pod)).await;
     let seen = lab.history("pods", &begun_pod, &pod).await;
     assert_eq!(seen.iter().filter(|pod| !is_ready(pod)).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_make_of_the_node_is_put_right() {
+    let lab = Lab::new().await;
+    lab.until_node("a ready node", is_ready).await;
+    // As the node controller does with one that it takes for silent.
+    let unknown = value!({"status": {"conditions": [
+        {"type": "MemoryPressure", "status": "Unknown"}, {"type": "Ready", "status": "Unknown"}
+    ]}});
+    let nodes = GroupVersionResource::new("", "v1", "nodes");
+    lab.admin
+        .strategic_patch(&nodes, "", NODE, "status", &unknown)
+        .await
+        .unwrap();
+    let right = |node: &Value| is_ready(node) && condition(node, "MemoryPressure") == Some("False");
+    lab.until_node("a ready node once more", right).await;
 }
 
 fn is_ready(object: &Value) -> bool {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
 /// What the names of all directories and instances of these tests begin with; the test process's number follows.
 const PREFIX: &str = "ckag-";
-const NODE: &str = "test-node";
+pub(crate) const NODE: &str = "test-node";
 pub(crate) const IMAGE: &str = "example.test/busybox:1";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
