@@ -36,6 +36,9 @@ pub struct ListedElement {
     pub value: Vec<u8>,
 }
 
+/// How often a set is listed at most until nothing new is told: packets may add elements all the time.
+const LISTINGS: usize = 8;
+
 impl NftSocket {
     /// The names of the tables in the IPv4 family.
     pub fn tables(&mut self) -> Result<Vec<String>, NetlinkError> {
@@ -78,12 +81,29 @@ impl NftSocket {
         )
     }
 
-    /// The elements of a set or map, each once, by key. (The kernel tells some twice while it resizes the set's table.)
+    /// The elements of a set or map, each once, by key.
+    ///
+    /// While the kernel resizes the set's table, a listing has some twice and others not at all. So it is asked until it
+    /// tells nothing new; one that was deleted meanwhile may be among the answer.
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Vec<ListedElement>, NetlinkError> {
+        let mut known = Vec::new();
+        for _ in 0..LISTINGS {
+            let before = known.len();
+            known.extend(self.list_elements(table, set)?);
+            known.sort_by(|a: &ListedElement, b| a.key.cmp(&b.key));
+            known.dedup_by(|a, b| a.key == b.key);
+            if known.len() == before {
+                break;
+            }
+        }
+        Ok(known)
+    }
+
+    fn list_elements(&mut self, table: &str, set: &str) -> Result<Vec<ListedElement>, NetlinkError> {
         let which = |w: &mut crate::netlink::AttributeWriter<'_>| {
             w.text(ELEMENTS_TABLE, table).text(ELEMENTS_SET, set);
         };
-        let mut elements: Vec<ListedElement> = self.dump(
+        self.dump(
             libc::NFT_MSG_GETSETELEM,
             FAMILY_IPV4,
             which,
@@ -100,10 +120,7 @@ impl NftSocket {
                 }
                 Ok(())
             },
-        )?;
-        elements.sort_by(|a, b| a.key.cmp(&b.key));
-        elements.dedup_by(|a, b| a.key == b.key);
-        Ok(elements)
+        )
     }
 }
 
