@@ -61,3 +61,32 @@ async fn evictions_are_granted_as_far_as_the_budget_reaches() {
     evict(&all[1]).await.unwrap();
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_share_of_what_has_no_replicas_is_unknown() {
+    let bench = Bench::start().await;
+    let jobs = GroupVersionResource::new("batch", "v1", "jobs");
+    let job = r#"{"metadata":{"name":"j"},"spec":{"template":{"spec":{"restartPolicy":"Never",
+        "containers":[{"name":"c","image":"i"}]}}}}"#;
+    let job = bench.create(&jobs, job).await;
+    let pod = format!(
+        r#"{{"metadata":{{"name":"p","labels":{{"app":"job"}},"ownerReferences":[{{"apiVersion":"batch/v1","kind":"Job",
+        "name":"j","uid":"{}","controller":true}}]}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}"#,
+        job.uid
+    );
+    bench.create(&pods(), &pod).await;
+    let budgets = GroupVersionResource::new("policy", "v1", "poddisruptionbudgets");
+    let budget =
+        r#"{"metadata":{"name":"b"},"spec":{"maxUnavailable":1,"selector":{"matchLabels":{"app":"job"}}}}"#;
+    bench.create(&budgets, budget).await;
+    let failed = |budget: &Value| {
+        let condition = budget.items_at(&["status", "conditions"]).first();
+        condition.is_some_and(|condition| {
+            condition.str_at(&["reason"]) == Some("SyncFailed")
+                && condition.str_at(&["message"])
+                    == Some("jobs.batch does not implement the scale subresource")
+        })
+    };
+    bench.until_one(&budgets, "b", "the reason", failed).await;
+    bench.stop().await;
+}
