@@ -7,6 +7,7 @@
 
 mod address;
 mod node_range;
+mod repair;
 mod service;
 
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use cloudeck_machinery::{Status, Value};
 use crate::kinds::Kind;
 use crate::registry::Call;
 use crate::server::Core;
+
+pub(crate) use repair::keep_addresses;
 
 /// Chooses what the object lacks and answers what the transaction must hold besides it.
 pub(crate) fn claim(call: &Call<'_>, new: &mut Value, old: Option<&Value>) -> Result<Txn, Status> {

@@ -129,6 +129,8 @@ impl Server {
             .map_err(StartError::Bootstrap)?;
         let keep = crate::bootstrap::keep_service(server.clone());
         server.core.scope.spawn_until_shutdown("kubernetes-service", keep);
+        let keep = crate::alloc::keep_addresses(server.clone());
+        server.core.scope.spawn_until_shutdown("service-addresses", keep);
         Ok(server)
     }
 

@@ -14,13 +14,13 @@ const NODE_PORTS: &str = "nodeports";
 
 /// What a service holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Holdings {
-    addresses: BTreeSet<String>,
+pub(super) struct Holdings {
+    pub(super) addresses: BTreeSet<String>,
     ports: BTreeSet<i64>,
 }
 
 impl Holdings {
-    fn of(service: &Value) -> Self {
+    pub(super) fn of(service: &Value) -> Self {
         let listed = service
             .items_at(&["spec", "clusterIPs"])
             .iter()

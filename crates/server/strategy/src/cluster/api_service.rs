@@ -18,18 +18,25 @@ pub(crate) const API_SERVICE: Strategy = Strategy {
     ..Strategy::GENERIC
 };
 
-/// What this server answers itself is there from the moment it is registered.
+/// What this server answers itself is there from the moment it is registered. (Upstream then asks the services of the
+/// others; here nobody does, and the object says so.)
 fn prepare_create(service: &mut Value) {
-    if is_local(service) {
-        let at = service
-            .str_at(&["metadata", "creationTimestamp"])
-            .unwrap_or_default();
-        let available = value!({
-            "type": "Available", "status": "True", "reason": "Local", "lastTransitionTime": (at),
-            "message": "Local APIServices are always available"
-        });
-        service.set_at(&["status", "conditions"], vec![available]);
-    }
+    let (word, reason, message) = if is_local(service) {
+        ("True", "Local", "Local APIServices are always available")
+    } else {
+        (
+            "False",
+            "NotSupported",
+            "APIs of other servers are not served by this one yet",
+        )
+    };
+    let at = service
+        .str_at(&["metadata", "creationTimestamp"])
+        .unwrap_or_default();
+    let available = value!({
+        "type": "Available", "status": (word), "reason": (reason), "lastTransitionTime": (at), "message": (message)
+    });
+    service.set_at(&["status", "conditions"], vec![available]);
 }
 
 fn is_local(service: &Value) -> bool {
@@ -230,6 +237,12 @@ mod tests {
         (strategy.prepare_create)(&mut own);
         let text = String::from_utf8(cloudeck_machinery::json::to_vec(&own)).unwrap();
         assert_eq!(cells(&text), ["v1.apps", "Local", "True", "0s"]);
+        let mut other = tree(r#"{"spec":{"service":{"namespace":"a","name":"b"}}}"#);
+        (strategy.prepare_create)(&mut other);
+        assert_eq!(
+            other.items_at(&["status", "conditions"])[0].str_at(&["status"]),
+            Some("False")
+        );
         let elsewhere = r#"{"metadata":{"name":"v1.x"},"spec":{"service":{"namespace":"a","name":"b"}},
             "status":{"conditions":[{"type":"Available","status":"False","reason":"MissingEndpoints"}]}}"#;
         assert_eq!(cells(elsewhere)[1..3], ["a/b", "False (MissingEndpoints)"]);

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use cloudeck_auth::LocalIdentity;
-use cloudeck_client::Client;
+use cloudeck_client::{Client, Request, WatchEvent};
 use cloudeck_engine::{MemoryOptions, MemoryStore};
 use cloudeck_machinery::{GroupVersionResource, Status, Value, value};
 use cloudeck_pki::TokenKey;
 use cloudeck_task::Scope;
+use futures_util::StreamExt as _;
 
 use crate::{Config, Server};
 
@@ -78,4 +79,38 @@ async fn a_further_range_gives_addresses_while_it_is_ready() {
         .unwrap();
     let gone = refused(create(&client, "b", "10.200.0.2").await);
     assert!(gone.ends_with("does not match the current range"), "{gone}");
+}
+
+#[tokio::test]
+async fn the_address_of_a_service_cannot_be_taken_away() {
+    let client = tight().await;
+    let address = create(&client, "a", "").await.unwrap();
+    let addresses = GroupVersionResource::new("networking.k8s.io", "v1", "ipaddresses");
+    let mut events = client.watch(Request::watch(&addresses, "")).await.unwrap();
+    client
+        .delete(&addresses, "", &address, &Value::Null)
+        .await
+        .unwrap();
+    let mut is_gone = false;
+    let back = async {
+        loop {
+            match events.next().await.unwrap() {
+                WatchEvent::Deleted(gone) => is_gone |= gone.key.name == address,
+                WatchEvent::Added(object) if is_gone && object.key.name == address => return object,
+                _ => {}
+            }
+        }
+    };
+    let back = tokio::time::timeout(std::time::Duration::from_secs(10), back)
+        .await
+        .unwrap();
+    assert_eq!(back.tree().str_at(&["spec", "parentRef", "name"]), Some("a"));
+    // With its service it goes.
+    let services = GroupVersionResource::new("", "v1", "services");
+    client
+        .delete(&services, "default", "a", &Value::Null)
+        .await
+        .unwrap();
+    assert_eq!(client.get(&addresses, "", &address).await.unwrap_err().code, 404);
+    assert_eq!(create(&client, "b", "").await.unwrap(), address);
 }
