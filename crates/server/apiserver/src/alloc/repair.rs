@@ -82,7 +82,7 @@ async fn restore(core: &Core, service: &Object) -> Result<(), Status> {
         let txn = commit::expecting(Txn::new(), &key, Expect::At(service.revision));
         match commit::run(core, address::take(core, txn, &text, namespace, name)).await {
             Ok(_) => {
-                tracing::warn!(%namespace, %name, address = text, "a service's address was not allocated; put back")
+                tracing::warn!(%namespace, %name, address = text, "a service's address was not allocated; put back");
             }
             // The service has changed, and with it what it holds; or somebody else was faster.
             Err(Refusal::Changed) => {}
