@@ -6,6 +6,7 @@
 
 mod boot;
 mod charts;
+mod control_plane;
 mod foreign;
 mod kubectl;
 mod manifests;
