@@ -9,6 +9,7 @@
 //!
 //! Start reading at [`ClusterPki::ensure`].
 
+mod anybody;
 mod authority;
 mod cluster;
 mod identity;
@@ -18,6 +19,7 @@ mod storage;
 mod tls;
 mod token_key;
 
+pub use anybody::unverified_client_config;
 pub use authority::{AuthorityError, CertificateAuthority, KeyPairPem, LeafRequest, Usage};
 pub use cluster::{ClusterPki, EnsureError, PkiConfig};
 pub use identity::{CertificateIdentity, ClientCertificateError, ClientVerifier};

@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod documents;
 mod exchange;
+mod links;
 mod log_socket;
 mod metrics;
 mod negotiate;

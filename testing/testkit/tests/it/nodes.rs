@@ -266,12 +266,39 @@ async fn a_node_is_reached_by_its_name_with_or_without_the_port() {
             "{name}"
         );
     }
-    for (name, code) in [("m:10250", 404), ("n:x", 400), ("https:n:9", 501)] {
+    for (name, code) in [("m:10250", 404), ("n:x", 400), ("a:n:9", 400)] {
         let path = format!("/api/v1/nodes/{name}/proxy/");
         let answer = Wire::admin(&test).await.get(&path).await;
         assert_eq!(answer.status.as_u16(), code, "{name}");
     }
     let asked = node.asked.lock().unwrap().join("");
     assert!(asked.starts_with("GET /pods?a=b HTTP/1.1\r\n"), "{asked}");
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxied_page_leads_back_through_the_proxy() {
+    let node = FakeNode::new(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 21\r\n\r\n<a href=\"/b/?c\">b</a>",
+    );
+    let test = with_pod(&node).await;
+    let status = value!({"status": {"podIP": "192.0.2.9", "podIPs": [{"ip": "192.0.2.9"}]}});
+    let pods = GroupVersionResource::new("", "v1", "pods");
+    test.admin()
+        .merge_patch(&pods, "default", "p", "status", &status)
+        .await
+        .unwrap();
+    let top = "/api/v1/namespaces/default/pods/p:8080/proxy";
+    let redirect = Wire::admin(&test).await.get(&format!("{top}?d=e")).await;
+    assert_eq!(redirect.status, 301);
+    assert_eq!(redirect.header("location"), format!("{top}/?d=e"));
+    let found = Wire::admin(&test).await.get(&format!("{top}/a%2Fb/")).await;
+    let expected = format!("<a href=\"{top}/b/?c\">b</a>");
+    assert_eq!(String::from_utf8_lossy(&found.body), expected);
+    let options = Wire::admin(&test).await.ask("OPTIONS", top, &[], "").await;
+    assert_eq!(options.status, 200);
+    let asked = node.asked.lock().unwrap().join("");
+    assert!(asked.starts_with("GET /a%2Fb/ HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("OPTIONS / HTTP/1.1\r\n"), "{asked}");
     test.stop().await;
 }

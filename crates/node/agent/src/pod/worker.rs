@@ -36,8 +36,8 @@ pub struct Worker {
     /// Tells starts, by container name, that the pod ends.
     starts: HashMap<String, watch::Sender<bool>>,
     probes: HashMap<String, Vec<(ProbeKind, AbortHandle)>>,
-    /// Keeps the volumes up to date.
-    keeper: Option<AbortHandle>,
+    /// Keeps the volumes up to date, and hears of the pod's changes.
+    keeper: Option<(AbortHandle, watch::Sender<Arc<Pod>>)>,
 }
 
 impl Worker {
@@ -152,8 +152,10 @@ impl Worker {
             Report::Probed { .. } => self.probed(report, now),
             Report::VolumesReady => {
                 self.stop_keeper();
-                let keep = crate::volumes::keep(Arc::clone(&self.node), Arc::clone(&self.pod));
-                self.keeper = Some(self.node.scope.spawn_until_shutdown("keep volumes", keep));
+                let (forms, seen) = watch::channel(Arc::clone(&self.pod));
+                let keep = crate::volumes::keep(Arc::clone(&self.node), seen);
+                let keeper = self.node.scope.spawn_until_shutdown("keep volumes", keep);
+                self.keeper = Some((keeper, forms));
                 report::take(&mut self.memo, &self.pod, Report::VolumesReady, now);
             }
             other => report::take(&mut self.memo, &self.pod, other, now),
@@ -198,6 +200,7 @@ impl Worker {
                     self.reporter.seen(status);
                 }
                 self.pod = Arc::new(pod);
+                self.tell_keeper();
                 self.look_at_deletion(false);
             }
             Some(Err(error)) => tracing::warn!(%error, "pod not readable; keeping its last form"),
@@ -534,8 +537,20 @@ impl Worker {
         }
     }
 
+    /// Only what a volume can show matters to it; most changes of a pod are of its status.
+    fn tell_keeper(&self) {
+        if let Some((_, forms)) = &self.keeper {
+            forms.send_if_modified(|last| {
+                let (was, is) = (&last.metadata, &self.pod.metadata);
+                let changed = was.labels != is.labels || was.annotations != is.annotations;
+                *last = Arc::clone(&self.pod);
+                changed
+            });
+        }
+    }
+
     fn stop_keeper(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
+        if let Some((keeper, _)) = self.keeper.take() {
             keeper.abort();
         }
     }

@@ -1,4 +1,5 @@
-//! Keeps a running pod's volumes up to date: when a config map or secret changes, and when a token wants renewal.
+//! Keeps a running pod's volumes up to date: when a config map or secret changes, when the pod itself is labelled anew
+//! and a volume tells of that, and when a token wants renewal.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use tokio::sync::watch;
 
 use crate::config_objects::ConfigReference;
 use crate::node::Node;
@@ -13,13 +15,17 @@ use crate::node::Node;
 /// After a failed refresh.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Runs as long as the pod does; returns at once for pods without such volumes.
-pub(crate) async fn keep(node: Arc<Node>, pod: Arc<Pod>) {
+/// Runs as long as the pod does; returns at once for pods without such volumes. `forms` has the pod as it is.
+pub(crate) async fn keep(node: Arc<Node>, mut forms: watch::Receiver<Arc<Pod>>) {
+    let pod = Arc::clone(&forms.borrow());
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let references = references(&pod);
-    if references.is_empty() && node.tokens.next_renewal(&uid).is_none() {
+    let tells_of_pod = tells_of_pod(&pod);
+    if references.is_empty() && !tells_of_pod && node.tokens.next_renewal(&uid).is_none() {
         return;
     }
+    // The pod may have changed since the volumes were made.
+    forms.mark_changed();
     let watched: Vec<_> = references
         .iter()
         .map(|r| node.config_objects.watch(&node.scope, &node.client, r))
@@ -35,8 +41,10 @@ pub(crate) async fn keep(node: Arc<Node>, pod: Arc<Pod>) {
         let due = [renewal, retry_at].into_iter().flatten().min();
         tokio::select! {
             () = any_change(&mut changes) => {}
+            () = other_form(&mut forms), if tells_of_pod => {}
             () = sleep_until(due) => {}
         }
+        let pod = Arc::clone(&forms.borrow_and_update());
         retry_at = match super::refresh(&node, &pod).await {
             Ok(()) => None,
             Err(error) => {
@@ -49,6 +57,22 @@ pub(crate) async fn keep(node: Arc<Node>, pod: Arc<Pod>) {
             }
         };
     }
+}
+
+async fn other_form(forms: &mut watch::Receiver<Arc<Pod>>) {
+    if forms.changed().await.is_err() {
+        // Who tells of them ends this task, too.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Whether a volume shows what the pod says of itself.
+fn tells_of_pod(pod: &Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.into_iter().any(|volume| {
+        let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        volume.downward_api.is_some() || sources.into_iter().any(|source| source.downward_api.is_some())
+    })
 }
 
 async fn any_change(changes: &mut [cloudeck_client::Subscription]) {

@@ -36,6 +36,24 @@ async fn a_changed_config_map_reaches_a_running_pod_at_once_and_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_labelled_anew_sees_it_in_its_volumes() {
+    let lab = Lab::new().await;
+    let items = value!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+    let volume = value!({"name": "v", "projected": {"sources": [{"downwardAPI": {"items": (items)}}]}});
+    lab.create("p", pod(volume)).await;
+    let pod = lab.until_ready("p").await;
+    for value in ["1", "2"] {
+        lab.patch("pods", "p", value!({"metadata": {"labels": {"a": (value)}}}))
+            .await;
+        let expected = format!("a=\"{value}\"");
+        eventually("the new label", async || {
+            lab.exec(&pod, "cat /v/labels").await.contains(&expected)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_waits_for_the_secret_that_it_names() {
     let lab = Lab::new().await;
     let volume = value!({"name": "v", "secret": {"secretName": "s", "defaultMode": 256}});

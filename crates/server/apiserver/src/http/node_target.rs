@@ -80,8 +80,8 @@ pub(crate) fn exec(core: &Core, pod: &Object, query: &Query) -> Result<NodeTarge
 }
 
 /// Any path of the node's own server.
-pub(crate) fn proxy(node: &Value, name: &str, rest: &str, query: &str) -> Result<NodeTarget, Status> {
-    of_node(node, name, format!("/{rest}{}", question(query)))
+pub(crate) fn proxy(node: &Value, name: &str, path: String) -> Result<NodeTarget, Status> {
+    of_node(node, name, path)
 }
 
 fn node_name(pod: &Value) -> &str {
@@ -241,7 +241,7 @@ mod tests {
             "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.2"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}
         }});
-        let target = proxy(&node, "n", "stats/summary", "a=b").unwrap();
+        let target = proxy(&node, "n", "/stats/summary?a=b".into()).unwrap();
         assert_eq!(
             (target.address.as_str(), target.port, target.path.as_str()),
             ("10.0.0.2", 10251, "/stats/summary?a=b")

@@ -18,8 +18,6 @@ pub(crate) enum Target {
 pub(crate) struct ResourceTarget {
     pub(crate) request: Request,
     pub(crate) query: Query,
-    /// Path behind the subresource: what `proxy` passes on.
-    pub(crate) rest: String,
 }
 
 /// Decoded query parameters, in order.
@@ -154,12 +152,12 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
         _ => return Ok(Target::Other),
     };
     let query = Query::parse(query);
-    let mut watch = query.flag("watch");
+    let mut old_watch = false;
     // The old form of a watch.
     if let ["watch", after @ ..] = rest
         && !after.is_empty()
     {
-        watch = true;
+        old_watch = true;
         rest = after;
     }
     let Some(place) = Place::read(rest) else {
@@ -167,8 +165,19 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
     };
     check_segment(place.namespace)?;
     check_segment(place.name)?;
-    let mut params = query.params()?;
-    let verb = verb(method, place.name, watch)?;
+    // What stands behind a proxy's question mark is not for us.
+    let proxied = place.subresource == "proxy";
+    let mut params = if proxied {
+        Params::default()
+    } else {
+        query.params()?
+    };
+    // Of one object there is the old form only.
+    let watch = old_watch || place.name.is_empty() && query.flag("watch");
+    let verb = match *method {
+        Method::OPTIONS if proxied => Verb::Get,
+        _ => verb(method, place.name, watch)?,
+    };
     let mut name = place.name.to_owned();
     if name.is_empty()
         && matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection)
@@ -188,11 +197,7 @@ pub(crate) fn parse(method: &Method, path: &str, query: &str) -> Result<Target, 
         params,
         body: Body::empty(),
     };
-    Ok(Target::Resource(Box::new(ResourceTarget {
-        request,
-        query,
-        rest: place.rest.join("/"),
-    })))
+    Ok(Target::Resource(Box::new(ResourceTarget { request, query })))
 }
 
 /// What can be no name because it would be another place in a path.
@@ -215,7 +220,6 @@ struct Place<'a> {
     resource: &'a str,
     name: &'a str,
     subresource: &'a str,
-    rest: &'a [&'a str],
 }
 
 impl<'a> Place<'a> {
@@ -224,13 +228,11 @@ impl<'a> Place<'a> {
             let (name, rest) = rest
                 .split_first()
                 .map_or(("", rest), |(name, rest)| (*name, rest));
-            let (subresource, rest) = rest.split_first().map_or(("", rest), |(sub, rest)| (*sub, rest));
             Self {
                 namespace,
                 resource,
                 name,
-                subresource,
-                rest,
+                subresource: rest.first().copied().unwrap_or_default(),
             }
         };
         match segments {
@@ -280,8 +282,8 @@ mod tests {
                 let r = &target.request;
                 let verb = r.verb.as_str();
                 format!(
-                    "{verb} {} ns={} name={} sub={} rest={}",
-                    r.resource, r.namespace, r.name, r.subresource, target.rest
+                    "{verb} {} ns={} name={} sub={}",
+                    r.resource, r.namespace, r.name, r.subresource
                 )
             }
         };
@@ -291,45 +293,66 @@ mod tests {
     #[test]
     fn paths_name_resources() {
         let get = &Method::GET;
-        check(get, "/api/v1/pods", "", "list v1/pods ns= name= sub= rest=");
+        check(get, "/api/v1/pods", "", "list v1/pods ns= name= sub=");
         check(
             get,
             "/api/v1/namespaces/n/pods/p/log",
             "",
-            "get v1/pods ns=n name=p sub=log rest=",
+            "get v1/pods ns=n name=p sub=log",
         );
         check(
             get,
             "/api/v1/namespaces/n",
             "",
-            "get v1/namespaces ns= name=n sub= rest=",
+            "get v1/namespaces ns= name=n sub=",
         );
         check(
             get,
             "/api/v1/namespaces",
             "watch=1",
-            "watch v1/namespaces ns= name= sub= rest=",
+            "watch v1/namespaces ns= name= sub=",
         );
         check(
             &Method::PUT,
             "/api/v1/namespaces/n/finalize",
             "",
-            "update v1/namespaces ns= name=n sub=finalize rest=",
+            "update v1/namespaces ns= name=n sub=finalize",
         );
         check(
             get,
             "/api/v1/nodes/n/proxy/a/b",
             "",
-            "get v1/nodes ns= name=n sub=proxy rest=a/b",
+            "get v1/nodes ns= name=n sub=proxy",
         );
         check(
             &Method::DELETE,
             "/apis/apps/v1/namespaces/n/deployments",
             "",
-            "deletecollection apps/v1/deployments ns=n name= sub= rest=",
+            "deletecollection apps/v1/deployments ns=n name= sub=",
         );
         check(get, "/apis/apps/v1", "", "other");
         check(get, "/version", "", "other");
+    }
+
+    #[test]
+    fn what_stands_behind_a_proxys_question_mark_is_not_for_us() {
+        let path = "/api/v1/namespaces/n/services/s/proxy/";
+        let query = "watch=true&limit=x";
+        check(&Method::GET, path, query, "get v1/services ns=n name=s sub=proxy");
+        check(
+            &Method::OPTIONS,
+            path,
+            query,
+            "get v1/services ns=n name=s sub=proxy",
+        );
+        let path = "/api/v1/namespaces/n/services/s";
+        check(
+            &Method::GET,
+            path,
+            "watch=true",
+            "get v1/services ns=n name=s sub=",
+        );
+        assert_eq!(parse(&Method::OPTIONS, path, "").unwrap_err().code, 405);
     }
 
     #[test]
@@ -339,7 +362,7 @@ mod tests {
             &Method::GET,
             "/api/v1/secrets",
             query,
-            "list v1/secrets ns= name=a sub= rest=",
+            "list v1/secrets ns= name=a sub=",
         );
     }
 

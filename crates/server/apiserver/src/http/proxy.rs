@@ -1,29 +1,37 @@
 //! `…/pods/NAME/proxy/…`, `…/services/NAME/proxy/…` and `…/nodes/NAME/proxy/…`: HTTP to a pod or a machine, through
 //! the API server and its authorisation.
 //!
-//! Absences: TLS to pods, protocol upgrades, and the rewriting of links in pages.
+//! Absence: protocol upgrades.
 //!
 //! Source: `ResourceLocation` of `pkg/registry/core/{node,pod,service}`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use cloudeck_client::Request as ApiRequest;
 use cloudeck_machinery::{Reason, Status, Value};
-use http::{HeaderName, Request, Response, header};
+use futures_util::StreamExt as _;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::body::EdgeBody;
 use super::connection::Edge;
+use super::links::{self, Origin};
 use super::path::ResourceTarget;
 use super::{node, node_target, relay};
 use crate::server::Core;
-use crate::subresource::unserved;
+
+/// Longer pages are passed on with their links as they are.
+const LONGEST_PAGE: usize = 4 << 20;
 
 /// Where a pod listens.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     ip: IpAddr,
     port: u16,
+    tls: bool,
 }
 
 /// `scheme:name:port`, of which only the name must be there.
@@ -58,22 +66,44 @@ pub(crate) async fn answer(
     let kind = if of_service { "service" } else { "pod" };
     let named = Named::read(&api.name)
         .ok_or_else(|| Status::bad_request(format!("invalid {kind} request {:?}", api.name)))?;
-    if named.scheme == "https" {
-        return Err(unserved(&format!("{}/proxy over https", api.resource.resource)));
-    }
-    let place = if of_service {
+    let mut place = if of_service {
         service_place(core, &api.namespace, &named)?
     } else {
         let pod = core.stored("", "pods").cache.get(&api.namespace, named.name);
         let pod = pod.ok_or_else(|| Status::not_found("", "pods", named.name))?;
         pod_place(&pod.tree(), named.port)?
     };
-    let query = request
-        .uri()
-        .query()
-        .map_or_else(String::new, |query| format!("?{query}"));
-    let path = format!("/{}{query}", target.rest);
-    forward(edge, &place, &path, request).await
+    place.tls = named.scheme == "https";
+    forward(edge, &place, target, request).await
+}
+
+/// The path through which something is reached, and the path there, which is empty or begins with a slash.
+fn split_path<'a>(path: &'a str, api: &ApiRequest) -> (&'a str, &'a str) {
+    let before = if api.namespace.is_empty() { 5 } else { 7 };
+    let ends = path
+        .match_indices('/')
+        .map(|(at, _)| at)
+        .filter(|at| *at > 0 && !path[..*at].ends_with('/'));
+    let mut ends = ends.skip(before - 1);
+    path.split_at(ends.next().unwrap_or(path.len()))
+}
+
+/// Relative links of a page work only if the path of its top ends with a slash.
+fn to_slash(request: &Request<Incoming>, rest: &str) -> Option<Response<EdgeBody>> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads || !rest.is_empty() || node::is_websocket(request.headers()) {
+        return None;
+    }
+    let query = question(request.uri());
+    let location = HeaderValue::from_str(&format!("{}/{query}", request.uri().path())).ok()?;
+    let mut response = Response::new(EdgeBody::Full(Bytes::new()));
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
+}
+
+fn question(uri: &Uri) -> String {
+    uri.query().map_or_else(String::new, |query| format!("?{query}"))
 }
 
 /// The node's own server, or another port of the machine if the name has one.
@@ -90,8 +120,9 @@ pub(super) async fn to_node(
     let nodes = edge.server.core.stored("", "nodes");
     let node = nodes.cache.get("", named.name);
     let node = node.ok_or_else(|| Status::not_found("", "nodes", named.name))?;
-    let query = request.uri().query().unwrap_or_default();
-    let own = node_target::proxy(&node.tree(), named.name, &target.rest, query)?;
+    let (_, rest) = split_path(request.uri().path(), &target.request);
+    let path = format!("/{}{}", rest.trim_start_matches('/'), question(request.uri()));
+    let own = node_target::proxy(&node.tree(), named.name, path)?;
     let port = match named.port {
         "" => own.port,
         text => text
@@ -99,13 +130,14 @@ pub(super) async fn to_node(
             .map_err(|_| Status::bad_request(format!("invalid node request {name:?}")))?,
     };
     if port == own.port {
-        return node::pass(edge, &own, request).await;
+        return match to_slash(&request, rest) {
+            Some(answer) => Ok(answer),
+            None => node::pass(edge, &own, request).await,
+        };
     }
-    if named.scheme == "https" {
-        return Err(unserved("nodes/proxy over https"));
-    }
+    let tls = named.scheme == "https";
     match own.address.parse() {
-        Ok(ip) if is_of_the_network(ip) => forward(edge, &Place { ip, port }, &own.path, request).await,
+        Ok(ip) if is_of_the_network(ip) => forward(edge, &Place { ip, port, tls }, target, request).await,
         _ => Err(Status::bad_request("address not allowed")),
     }
 }
@@ -123,7 +155,7 @@ fn pod_place(pod: &Value, port: &str) -> Result<Place, Status> {
     let port = port.ok_or_else(|| Status::bad_request("the port of a pod is a number"))?;
     let address = pod.str_at(&["status", "podIP"]).unwrap_or_default();
     match address.parse() {
-        Ok(ip) if is_of_the_network(ip) => Ok(Place { ip, port }),
+        Ok(ip) if is_of_the_network(ip) => Ok(Place { ip, port, tls: false }),
         _ => Err(Status::bad_request("address not allowed")),
     }
 }
@@ -199,7 +231,7 @@ fn slice_places(core: &Core, namespace: &str, slice: &Value, port_name: &str, pl
                 && Some(address) == own
                 && is_of_the_network(ip)
             {
-                places.push(Place { ip, port });
+                places.push(Place { ip, port, tls: false });
             }
         }
     }
@@ -208,15 +240,25 @@ fn slice_places(core: &Core, namespace: &str, slice: &Value, port_name: &str, pl
 async fn forward(
     edge: &Arc<Edge>,
     place: &Place,
-    path: &str,
+    target: &ResourceTarget,
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Status> {
+    let uri = request.uri().clone();
+    let (prefix, rest) = split_path(uri.path(), &target.request);
+    if let Some(answer) = to_slash(&request, rest) {
+        return Ok(answer);
+    }
+    let Place { ip, port, tls } = place;
     let failed = |error: &dyn std::fmt::Display| {
-        let Place { ip, port } = place;
         let why = format!("error trying to reach service: dial tcp {ip}:{port}: {error}");
         Status::new(Reason::ServiceUnavailable, why)
     };
-    let stream = edge.config.nodes.dial_plain(place.ip, place.port);
+    let nodes = &edge.config.nodes;
+    let stream = if *tls {
+        nodes.dial_unverified(*ip, *port)
+    } else {
+        nodes.dial_plain(*ip, *port)
+    };
     let stream = match tokio::time::timeout(node::DIAL_TIMEOUT, stream).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(&error)),
@@ -225,21 +267,80 @@ async fn forward(
     let sender = relay::speak(edge, "proxied-connection", stream).await;
     let mut sender = sender.map_err(|error| failed(&error))?;
     let (parts, body) = request.into_parts();
-    let mut outgoing = Request::builder().method(parts.method).uri(path);
+    let host = format!("{ip}:{port}");
+    let path = format!("/{}{}", rest.trim_start_matches('/'), question(&uri));
+    let mut outgoing = Request::builder().method(&parts.method).uri(path);
     if let Some(headers) = outgoing.headers_mut() {
         for (name, value) in parts.headers.iter().filter(|(name, _)| passes(name)) {
             headers.append(name.clone(), value.clone());
         }
     }
     let outgoing = outgoing
-        .header(header::HOST, format!("{}:{}", place.ip, place.port))
+        .header(header::HOST, &host)
+        .header("x-forwarded-uri", uri.path())
         .body(body)
         .map_err(Status::internal)?;
     let answer = sender
         .send_request(outgoing)
         .await
         .map_err(|error| failed(&error))?;
-    Ok(relay::back(answer, sender, passes))
+    let asked_host = parts
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let asked_host = asked_host.or(uri.authority().map(Authority::as_str));
+    let origin = Origin {
+        host: &host,
+        asked_host: asked_host.unwrap_or_default(),
+        prefix,
+    };
+    let answer = relay::back(answer, sender, passes);
+    Ok(with_links(answer, &origin, parts.method == Method::HEAD).await)
+}
+
+/// The answer with its links, in a page or to another place, leading back through the proxy.
+async fn with_links(mut answer: Response<EdgeBody>, origin: &Origin<'_>, head: bool) -> Response<EdgeBody> {
+    if let Some(location) = text(answer.headers(), &header::LOCATION) {
+        let other = origin
+            .link(location)
+            .and_then(|other| HeaderValue::from_str(&other).ok());
+        if let Some(other) = other {
+            answer.headers_mut().insert(header::LOCATION, other);
+        }
+        return answer;
+    }
+    if head || !is_page(answer.headers()) {
+        return answer;
+    }
+    let (mut parts, body) = answer.into_parts();
+    let EdgeBody::Stream(mut stream) = body else {
+        return Response::from_parts(parts, body);
+    };
+    let mut page = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        page.extend_from_slice(&chunk);
+        if page.len() > LONGEST_PAGE {
+            let begun = futures_util::stream::iter([page.freeze()]);
+            return Response::from_parts(parts, EdgeBody::Stream(Box::pin(begun.chain(stream))));
+        }
+    }
+    let page = match std::str::from_utf8(&page) {
+        Ok(text) => links::rewrite(text, origin).into(),
+        Err(_) => page.freeze(),
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, EdgeBody::Full(page))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether links can be found in it.
+fn is_page(headers: &HeaderMap) -> bool {
+    let content_type = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim() == "text/html" && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// Credentials stay here, and what is about one connection concerns no other.

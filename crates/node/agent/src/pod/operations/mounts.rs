@@ -1,6 +1,7 @@
 //! A container's mounts: its volumes and the files that the agent manages.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -22,6 +23,12 @@ use crate::volumes;
 pub(super) enum MountsError {
     #[error("volume mount {0:?} names no volume of the pod")]
     NoVolume(String),
+    #[error("missing value for {0}")]
+    NoValue(String),
+    #[error("error SubPath `{0}` must not be an absolute path")]
+    AbsoluteSubPath(String),
+    #[error("unable to provision SubPath `{0}`: must not contain '..'")]
+    SubPathAbove(String),
     #[error("{attempt} {path}")]
     Io {
         attempt: &'static str,
@@ -113,17 +120,7 @@ fn volume(
 ) -> Result<Mount, MountsError> {
     let volume = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
     let volume = volume.ok_or_else(|| MountsError::NoVolume(mount.name.clone()))?;
-    let known: BTreeMap<&str, &str> = env.iter().filter_map(|pair| pair.split_once('=')).collect();
-    let lookup = |name: &str| known.get(name).map(|value| (*value).to_owned());
-    let expanded = mount
-        .sub_path_expr
-        .as_deref()
-        .filter(|e| !e.is_empty())
-        .map(|text| expand(text, &lookup));
-    let sub_path = expanded
-        .or_else(|| mount.sub_path.clone())
-        .filter(|p| !p.is_empty())
-        .map(PathBuf::from);
+    let sub_path = sub_path(mount, env)?;
     let propagation = match mount.mount_propagation.as_deref() {
         Some("HostToContainer") => BindPropagation::HostToContainer,
         Some("Bidirectional") => BindPropagation::Bidirectional,
@@ -148,6 +145,39 @@ fn volume(
         ),
         propagation,
     })
+}
+
+/// The part of the volume that is meant, with the container's own variables in it.
+///
+/// Source: `makeMounts` in `pkg/kubelet/kubelet_pods.go`.
+fn sub_path(mount: &VolumeMount, env: &[String]) -> Result<Option<PathBuf>, MountsError> {
+    let expression = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty());
+    let path = match expression {
+        None => mount.sub_path.clone().unwrap_or_default(),
+        Some(text) => {
+            let known: BTreeMap<&str, &str> = env.iter().filter_map(|pair| pair.split_once('=')).collect();
+            let missing = RefCell::new(BTreeSet::new());
+            let path = expand(text, &|name: &str| {
+                let value = known.get(name).copied().unwrap_or_default();
+                if value.is_empty() {
+                    missing.borrow_mut().insert(name.to_owned());
+                }
+                Some(value.to_owned())
+            });
+            let missing: Vec<String> = missing.into_inner().into_iter().collect();
+            if !missing.is_empty() {
+                return Err(MountsError::NoValue(missing.join(", ")));
+            }
+            path
+        }
+    };
+    if path.starts_with('/') {
+        return Err(MountsError::AbsoluteSubPath(path));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(MountsError::SubPathAbove(path));
+    }
+    Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 fn hosts(node: &Node, pod: &Pod, spec: &PodSpec, pod_ip: Option<IpAddr>) -> String {
@@ -245,6 +275,29 @@ mod tests {
         fs::set_permissions(dir.path().join("a/b"), fs::Permissions::from_mode(0o700)).unwrap();
         make_sub_path(dir.path(), Path::new("a/b")).unwrap();
         assert_eq!(mode(&dir.path().join("a/b")), 0o700);
+    }
+
+    #[test]
+    fn a_sub_path_made_of_variables_stays_below_and_misses_none() {
+        let env = ["A=a", "UP=..", "TOP=/tmp", "NONE="].map(str::to_owned);
+        let found = |expression: &str| {
+            let mount = VolumeMount {
+                sub_path_expr: Some(expression.to_owned()),
+                ..VolumeMount::default()
+            };
+            sub_path(&mount, &env).map_err(|error| error.to_string())
+        };
+        assert_eq!(found("$(A)/b"), Ok(Some(PathBuf::from("a/b"))));
+        for (expression, why) in [
+            ("$(B)$(NONE)", "missing value for B, NONE"),
+            ("$(TOP)", "error SubPath `/tmp` must not be an absolute path"),
+            (
+                "x/$(UP)",
+                "unable to provision SubPath `x/..`: must not contain '..'",
+            ),
+        ] {
+            assert_eq!(found(expression), Err(why.to_owned()));
+        }
     }
 
     #[test]
