@@ -1,5 +1,6 @@
 //! What must hold at every single revision, whatever fails.
 
+mod recreations;
 mod rollouts;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -79,6 +80,9 @@ impl Laws {
         }
         if entry.key.starts_with("core/pods/") {
             self.pod(entry, old.as_ref(), new.as_ref(), current);
+            if let (None, Some(pod)) = (&old, &new) {
+                recreations::created(&self.trace, entry, pod, current);
+            }
             if let Some(rollouts) = &mut self.rollouts {
                 rollouts.pod(entry, old.as_ref(), new.as_ref(), current);
             }

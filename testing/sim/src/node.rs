@@ -25,6 +25,11 @@ const LEASE_SECONDS: i64 = 40;
 const RETRY: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_secs(5);
 
+/// Status, reason and message.
+type Readiness = (&'static str, &'static str, &'static str);
+const READY: Readiness = ("True", "KubeletReady", "kubelet is posting ready status");
+const NOT_READY: Readiness = ("False", "KubeletNotReady", "the node is starting");
+
 /// A machine, whether its agent runs or not.
 pub(crate) struct Machine {
     pub(crate) name: String,
@@ -118,6 +123,14 @@ impl Machine {
 impl Agent {
     /// Registers, then gives signs of life.
     async fn live(self) {
+        if self.flickers && Dice::of(self.seed, "begins").below(3) == 0 {
+            // What has begun may take a moment until it can run pods, and may say so.
+            let outcome = self.say(NOT_READY).await;
+            if outcome.is_ok() {
+                let pause = Dice::of(self.seed, "ready").millis(0, 50);
+                tokio::time::sleep(pause).await;
+            }
+        }
         loop {
             let pause = match self.beat().await {
                 Ok(()) => HEARTBEAT,
@@ -131,15 +144,20 @@ impl Agent {
         match self.client.get(&kinds::nodes(), "", &self.name).await {
             Ok(node) if is_ready(&node.tree()) => self.renew(&node.uid).await,
             Ok(node) => {
-                let patch = value!({"status": (self.status())});
-                self.client
-                    .strategic_patch(&kinds::nodes(), "", &self.name, "status", &patch)
-                    .await?;
+                self.say(READY).await?;
                 self.renew(&node.uid).await
             }
             Err(status) if status.reason == Reason::NotFound => self.register().await,
             Err(status) => Err(status),
         }
+    }
+
+    async fn say(&self, readiness: Readiness) -> Result<(), Status> {
+        let patch = value!({"status": (self.status(readiness))});
+        self.client
+            .strategic_patch(&kinds::nodes(), "", &self.name, "status", &patch)
+            .await
+            .map(drop)
     }
 
     async fn register(&self) -> Result<(), Status> {
@@ -148,12 +166,12 @@ impl Agent {
             "metadata": {"name": (&*self.name), "labels": {"kubernetes.io/hostname": (&*self.name)}},
             "spec": {}
         });
-        node.set_at(&["status"], self.status());
+        node.set_at(&["status"], self.status(READY));
         let created = self.client.create(&kinds::nodes(), "", &node).await?;
         self.renew(&created.uid).await
     }
 
-    fn status(&self) -> Value {
+    fn status(&self, (ready, reason, message): Readiness) -> Value {
         let now = now();
         let amounts = value!({
             "cpu": (format!("{}m", self.cpu_millis)), "memory": "64Gi", "pods": "110"
@@ -163,8 +181,7 @@ impl Agent {
             "capacity": (amounts.clone()), "allocatable": (amounts),
             "addresses": [{"type": "InternalIP", "address": (address)}],
             "conditions": [{
-                "type": "Ready", "status": "True", "reason": "KubeletReady",
-                "message": "kubelet is posting ready status",
+                "type": "Ready", "status": (ready), "reason": (reason), "message": (message),
                 "lastHeartbeatTime": (now.as_str()), "lastTransitionTime": (now.as_str())
             }]
         })

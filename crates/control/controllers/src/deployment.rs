@@ -5,7 +5,8 @@
 //! is written at the revision it was decided on, so a stale cache gives a conflict and not a wrong size. What to do is
 //! decided in [`decide`].
 //!
-//! Source: `pkg/controller/deployment`. Deviation: the hash of a template is another one (`hash`).
+//! Source: `pkg/controller/deployment`. Deviations: the hash of a template is another one (`hash`); a Recreate waits until its
+//! old sets are known to be empty and asks the server before it goes on, where upstream's trusts its caches.
 
 mod conditions;
 mod decide;
@@ -18,17 +19,18 @@ mod status;
 
 use std::sync::Arc;
 
-use cloudeck_client::Client;
+use cloudeck_client::{Client, Params};
 use cloudeck_controller::{EventRecorder, EventType, ObjectReference, Requeue, WorkQueue};
 use cloudeck_machinery::{ObjectKey, Reason, Status, Value, value};
 use cloudeck_task::Scope;
+use compact_str::CompactString;
 
 use crate::claim::{Claimant, Claims, claim};
 use crate::clock::Clock;
 use crate::kinds;
 use crate::pod::Pod;
 use crate::replicaset::facts::ReplicaSet;
-use crate::view::{Update, View};
+use crate::view::{Facts as _, Update, View};
 use crate::write;
 use decide::{Observed, Plan};
 use facts::Deployment;
@@ -156,6 +158,12 @@ impl Inner {
             has_pods: &has_pods,
             now: (self.clock)(),
         });
+        if let Some(old) = &plan.replaces
+            && !self.is_replaced(&deployment, old, &claims.owned).await?
+        {
+            let why = "what is known of its sets or their pods is behind";
+            return Err(Status::conflict("apps", "deployments", &key.name, why));
+        }
         let again = plan.again;
         self.carry_out(&deployment, plan).await?;
         Ok(again.map_or(Requeue::OnChange, Requeue::After))
@@ -188,6 +196,35 @@ impl Inner {
             write::absent_is_fine(outcome.map(|_| ()))?;
         }
         Ok(())
+    }
+
+    /// A Recreate never lets the new pods in beside the old, and caches may lag: before it lets them in, it asks.
+    async fn is_replaced(
+        &self,
+        deployment: &Deployment,
+        old: &[CompactString],
+        known: &[Arc<ReplicaSet>],
+    ) -> Result<bool, Status> {
+        let namespace = &deployment.object.key.namespace;
+        let list = |resource| async move {
+            let list = self.client.list(&resource, namespace, Params::default()).await?;
+            Ok::<_, Status>(list.items)
+        };
+        let mut sets = list(kinds::replica_sets()).await?;
+        let uid = &deployment.object.uid;
+        sets.retain(|set| {
+            let tree = set.tree();
+            match crate::replicaset::facts::owner(&tree) {
+                Some(owner) => owner.uid == *uid,
+                None => {
+                    deployment.selector.matches(&**set)
+                        && tree.at(&["metadata", "deletionTimestamp"]).is_none()
+                }
+            }
+        });
+        let pods = list(kinds::pods()).await?.into_iter();
+        let pods: Vec<Pod> = pods.filter_map(|pod| Pod::read(pod).ok()).collect();
+        Ok(decide::is_replaced(old, known, &sets, &pods))
     }
 
     async fn carry_out(&self, deployment: &Deployment, plan: Plan) -> Result<(), Status> {

@@ -139,7 +139,8 @@ impl Inner {
             },
             message: status.message.clone(),
         });
-        self.write_status(&set, &decision.tally, failure.as_ref()).await?;
+        self.write_status(&set, &decision.tally, settled, failure.as_ref())
+            .await?;
         outcome?;
         if set.deleting {
             self.pending.forget(&set.object.uid);
@@ -283,9 +284,10 @@ impl Inner {
         &self,
         set: &ReplicaSet,
         tally: &decide::Tally,
+        settled: bool,
         failure: Option<&Failure>,
     ) -> Result<(), Status> {
-        let Some(status) = decide::status(set, tally, failure, (self.clock)()) else {
+        let Some(status) = decide::status(set, tally, settled, failure, (self.clock)()) else {
             return Ok(());
         };
         let mut tree = set.tree.clone();

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloudeck_machinery::Value;
+use cloudeck_machinery::{Object, Value};
+use compact_str::CompactString;
 
 use super::facts::Deployment;
 use super::rollout::{Member, Rollout, scale};
 use super::{proportion, revision, status};
 use crate::clock::Now;
+use crate::pod::Pod;
 use crate::replicaset::facts::ReplicaSet;
 
 /// What is known when a Deployment is looked at.
@@ -35,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) deployment: Option<Value>,
     /// When to look again if nothing happens.
     pub(crate) again: Option<Duration>,
+    /// New pods come in the place of those of these sets, by uid, which are gone as far as the caches know.
+    pub(crate) replaces: Option<Vec<CompactString>>,
 }
 
 pub(crate) fn decide(observed: &Observed<'_>) -> Plan {
@@ -78,20 +82,45 @@ fn recreate(rollout: &mut Rollout<'_>, has_pods: &dyn Fn(&str) -> bool) {
     for member in &mut rollout.old {
         scaled |= scale(deployment, member, 0, false);
     }
-    let old_pods = rollout.old.iter().any(|member| {
-        let uid = member.set.as_ref().map_or("", |set| set.object.uid.as_str());
-        member.count("replicas") > 0 || has_pods(uid)
-    });
+    let old = rollout.old.iter().filter_map(|member| member.set.as_deref());
+    let old_pods = old.clone().any(|set| !is_empty(set) || has_pods(&set.object.uid));
     if scaled || old_pods {
         return;
     }
+    let old = old.map(|set| set.object.uid.clone()).collect();
+    let mut grows = rollout.new.is_none();
     rollout.ensure_new();
     if let Some(new) = &mut rollout.new {
-        scale(deployment, new, deployment.replicas, false);
+        grows |= scale(deployment, new, deployment.replicas, false);
     }
+    rollout.replaces = grows.then_some(old);
     if status::stands_complete(deployment) {
         rollout.clean_up();
     }
+}
+
+/// Whether its controller says that it has no pods and will make none.
+fn is_empty(set: &ReplicaSet) -> bool {
+    set.count("replicas") == 0 && set.count("observedGeneration") >= set.generation()
+}
+
+/// Whether the pods of the sets `old` are gone in truth. `fresh` are the sets that are the Deployment's own or could be, and
+/// `pods` all of its namespace, both as the server has them now; `known` is what was decided on.
+pub(crate) fn is_replaced(
+    old: &[CompactString],
+    known: &[Arc<ReplicaSet>],
+    fresh: &[Arc<Object>],
+    pods: &[Pod],
+) -> bool {
+    let is_known = |set: &Arc<Object>| {
+        let mut known = known.iter().map(|known| &known.object);
+        known.any(|known| known.uid == set.uid && known.revision == set.revision)
+    };
+    let lives = |pod: &Pod| {
+        let owner = pod.owner.as_ref().filter(|_| !pod.is_finished());
+        owner.is_some_and(|owner| old.contains(&owner.uid))
+    };
+    fresh.iter().all(is_known) && !pods.iter().any(lives)
 }
 
 fn roll(rollout: &mut Rollout<'_>) {
@@ -189,6 +218,7 @@ fn plan(rollout: Rollout<'_>, outcome: status::Outcome) -> Plan {
     let mut plan = Plan {
         delete: rollout.delete,
         again: outcome.again,
+        replaces: rollout.replaces,
         deployment: (tree != deployment.tree).then_some(tree),
         ..Plan::default()
     };

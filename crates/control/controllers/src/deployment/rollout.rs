@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cloudeck_machinery::{Time, Value, value};
+use compact_str::CompactString;
 
 use super::facts::Deployment;
 use super::{conditions, hash, revision};
@@ -68,6 +69,8 @@ pub(super) struct Rollout<'a> {
     /// The Deployment's revision annotation.
     pub(super) revision: Option<String>,
     pub(super) delete: Vec<Arc<ReplicaSet>>,
+    /// See `Plan::replaces`.
+    pub(super) replaces: Option<Vec<CompactString>>,
     pub(super) now: Now,
 }
 
@@ -87,6 +90,7 @@ impl<'a> Rollout<'a> {
             conditions: deployment.tree.items_at(&["status", "conditions"]).to_vec(),
             revision: revision::annotation(&deployment.tree, revision::REVISION).map(str::to_owned),
             delete: Vec::new(),
+            replaces: None,
             now,
         }
     }

@@ -131,12 +131,25 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
-/// The new status, or `None` when it says what the present one says.
-pub(crate) fn status(set: &ReplicaSet, tally: &Tally, failure: Option<&Failure>, now: Now) -> Option<Value> {
-    let mut status = value!({
-        "replicas": (tally.active), "terminatingReplicas": (tally.terminating),
-        "observedGeneration": (set.generation())
-    });
+/// The new status, or `None` when it says what the present one says. While something that was written for the set is
+/// unseen (not [`Observed::settled`]), the counts do not answer for its generation: who waits for a set to be empty must
+/// not be told so too early.
+pub(crate) fn status(
+    set: &ReplicaSet,
+    tally: &Tally,
+    settled: bool,
+    failure: Option<&Failure>,
+    now: Now,
+) -> Option<Value> {
+    let mut status = value!({"replicas": (tally.active), "terminatingReplicas": (tally.terminating)});
+    let observed = if settled {
+        set.generation()
+    } else {
+        set.count("observedGeneration")
+    };
+    if observed != 0 {
+        status.set_at(&["observedGeneration"], observed);
+    }
     for (field, count) in [
         ("fullyLabeledReplicas", tally.fully_labeled),
         ("readyReplicas", tally.ready),

@@ -295,9 +295,41 @@ fn recreating_waits_until_the_old_pods_are_gone() {
     world.sets[0].set_at(&["status", "replicas"], 0);
     world.step();
     assert_eq!(world.sizes(), [0]);
+    // Its controller has not seen yet that it shall have none, and may be making one.
     world.sets[0].set_at(&["pods"], 0);
+    world.sets[0].set_at(&["metadata", "generation"], 2);
+    world.step();
+    assert_eq!(world.sizes(), [0]);
+    world.sets[0].set_at(&["status", "observedGeneration"], 2);
+    let old = world.sets[0]
+        .str_at(&["metadata", "name"])
+        .map(CompactString::from);
+    assert_eq!(world.look().replaces, old.map(|old| vec![old]));
     world.step();
     assert_eq!(world.sizes(), [0, 2]);
+    assert_eq!(world.look().replaces, None);
+}
+
+#[test]
+fn new_pods_come_when_the_server_knows_of_no_other_set_and_no_old_pod() {
+    let world = settled(2);
+    let (_, known) = world.read();
+    let old = [known[0].object.uid.clone()];
+    let fresh = [Arc::clone(&known[0].object)];
+    let pod = |phase: &str| {
+        let text = format!(
+            r#"{{"metadata":{{"ownerReferences":[{{"kind":"ReplicaSet","name":"s","uid":"{}","controller":true}}]}},
+            "status":{{"phase":"{phase}"}}}}"#,
+            old[0]
+        );
+        Pod::read(object("p", &text)).unwrap()
+    };
+    assert!(is_replaced(&old, &known, &fresh, &[pod("Failed")]));
+    assert!(!is_replaced(&old, &known, &fresh, &[pod("Running")]));
+    assert!(!is_replaced(&old, &[], &fresh, &[]), "a set that the cache lacks");
+    let mut newer = object(&old[0], &world.sets[0].to_string());
+    Arc::get_mut(&mut newer).unwrap().revision += 1;
+    assert!(!is_replaced(&old, &known, &[newer], &[]));
 }
 
 #[test]

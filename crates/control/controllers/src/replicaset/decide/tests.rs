@@ -136,13 +136,23 @@ fn the_status_is_written_only_when_it_says_something_new() {
         ..Tally::default()
     };
     let read = |tree: &Value| ReplicaSet::read(object("set", &tree.to_string())).unwrap();
-    let told = status(&read(&tree), &tally, None, NOW).unwrap();
+    let told = status(&read(&tree), &tally, true, None, NOW).unwrap();
     assert_eq!(
         told.to_string(),
         r#"{"fullyLabeledReplicas":1,"observedGeneration":2,"replicas":1,"terminatingReplicas":0}"#
     );
     tree.set_at(&["status"], told);
-    assert_eq!(status(&read(&tree), &tally, None, NOW), None);
+    assert_eq!(status(&read(&tree), &tally, true, None, NOW), None);
+}
+
+#[test]
+fn counts_that_lack_unseen_pods_do_not_answer_for_the_generation() {
+    let set = set(r#"{"metadata":{"generation":3},"spec":{"replicas":0},"status":{"observedGeneration":2}}"#);
+    let observed = |settled| {
+        let told = status(&set, &Tally::default(), settled, None, NOW).unwrap();
+        told.int_at(&["observedGeneration"])
+    };
+    assert_eq!((observed(false), observed(true)), (Some(2), Some(3)));
 }
 
 #[test]
@@ -154,13 +164,16 @@ fn a_failure_is_told_once_and_removed_when_it_is_over() {
         message: message.into(),
     };
     let tally = Tally::default();
-    let told = status(&read(&tree), &tally, Some(&failure("quota")), NOW).unwrap();
+    let told = status(&read(&tree), &tally, true, Some(&failure("quota")), NOW).unwrap();
     assert_eq!(
         told.items_at(&["conditions"])[0].str_at(&["message"]),
         Some("quota")
     );
     tree.set_at(&["status"], told);
-    assert_eq!(status(&read(&tree), &tally, Some(&failure("other")), NOW), None);
-    let healed = status(&read(&tree), &tally, None, NOW).unwrap();
+    assert_eq!(
+        status(&read(&tree), &tally, true, Some(&failure("other")), NOW),
+        None
+    );
+    let healed = status(&read(&tree), &tally, true, None, NOW).unwrap();
     assert!(healed.at(&["conditions"]).is_none());
 }
