@@ -1,13 +1,13 @@
 #!/bin/sh
-# Runs the runtime's root tests, and the product with one pod, on cgroup version 2 and on kernel 6.1: what users have and
-# development machines may not.
+# Runs root tests (the runtime's, or those it is told) and the product with one pod on cgroup version 2 and on kernel 6.1:
+# what users have and development machines may not.
 #
 # Boots Debian's cloud kernel under QEMU's software emulation. Packages are downloaded and unpacked into a cache outside
 # the tree; nothing is installed into the machine's own boot. Needs apt, busybox-static and QEMU (installed if missing).
 #
-# usage: run.sh [arguments for the test program, e.g. the name of a test]
-# environment: CLOUDECK_LANE_TESTS, CLOUDECK_LANE_SHIM: programs that are built already; CLOUDECK_LANE_PRODUCT: the
-# product, which is left out without it; CLOUDECK_CACHE: where to keep the kernel.
+# usage: run.sh [arguments for the test programs, e.g. the name of a test]
+# environment: CLOUDECK_LANE_TESTS, CLOUDECK_LANE_SHIMS: programs that are built already, separated by spaces;
+# CLOUDECK_LANE_PRODUCT: the product, which is left out without it; CLOUDECK_CACHE: where to keep the kernel.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,14 +32,14 @@ fi
 kernel=$(echo "$cache"/kernel/boot/vmlinuz-*)
 release=$(basename "$(echo "$cache"/kernel/lib/modules/*)")
 
-# What was built already is told by the caller. The test program knows its shim by an absolute path, so both keep theirs.
+# What was built already is told by the caller. Test programs know their shims by absolute paths, so all keep theirs.
 tests=${CLOUDECK_LANE_TESTS:-$(cargo test -q -p cloudeck-runtime --test it --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/it-[^"]*\)".*/\1/p' | tail -n 1)}
-shim=${CLOUDECK_LANE_SHIM:-$(dirname "$(dirname "$tests")")/cloudeck-shimhost}
+shims=${CLOUDECK_LANE_SHIMS:-$(dirname "$(dirname "$tests")")/cloudeck-shimhost}
 
 root=$(mktemp -d "$cache/root.XXXXXX")
 trap 'rm -rf "$root"' EXIT
-mkdir -p "$root/bin" "$root$(dirname "$tests")" "$root$(dirname "$shim")"
+mkdir -p "$root/bin"
 cp /bin/busybox "$root/bin/busybox"
 # The kernel loads what it needs by itself, through modprobe, as on a user's machine.
 modules=lib/modules/$release
@@ -49,8 +49,10 @@ for part in kernel/fs/overlayfs kernel/net kernel/drivers/net kernel/lib kernel/
     cp -a "$cache/kernel/$modules/$part" "$root/$modules/$part"
 done
 /bin/busybox depmod -b "$root" "$release"
-cp "$tests" "$root$tests"
-cp "$shim" "$root$shim"
+for program in $tests $shims; do
+    mkdir -p "$root$(dirname "$program")"
+    cp "$program" "$root$program"
+done
 cp "$here/init.sh" "$root/init"
 chmod +x "$root/init"
 if test -n "${CLOUDECK_LANE_PRODUCT:-}"; then
@@ -58,7 +60,7 @@ if test -n "${CLOUDECK_LANE_PRODUCT:-}"; then
     cp "$here/product.sh" "$here/pod.yaml" "$root/"
     "$here/image.sh" "$root/image.tar"
 fi
-printf '%s\n' "$tests" >"$root/tests"
+printf '%s\n' $tests >"$root/tests"
 printf '%s\n' "$@" >"$root/arguments"
 (cd "$root" && find . | /bin/busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$root.gz"
 trap 'rm -rf "$root" "$root.gz"' EXIT
