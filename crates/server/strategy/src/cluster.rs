@@ -9,6 +9,8 @@ mod signing_request;
 pub mod strict_event;
 mod validate;
 
+pub(crate) use signing_request::signer_name;
+
 use cloudeck_machinery::{Value, value};
 use compact_str::CompactString;
 

@@ -65,12 +65,19 @@ pub(super) fn create(request: &Value) -> Vec<Cause> {
 }
 
 fn signer(name: &str, at: &At<'_>, faults: &mut Faults) {
-    if name.is_empty() {
-        return faults.required(at, "");
-    }
     if name == "kubernetes.io/legacy-unknown" {
         let why = "the legacy signerName is not allowed via this API version";
         return faults.invalid(at, name, why);
+    }
+    signer_name(name, at, faults);
+}
+
+/// A domain and a path.
+///
+/// Source: `ValidateSignerName` in `pkg/apis/core/validation`.
+pub(crate) fn signer_name(name: &str, at: &At<'_>, faults: &mut Faults) {
+    if name.is_empty() {
+        return faults.required(at, "");
     }
     let Some((domain, path)) = name.split_once('/').filter(|(_, path)| !path.contains('/')) else {
         let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";

@@ -14,6 +14,7 @@ mod scheduling;
 mod security;
 mod spec;
 mod status;
+mod trust;
 mod update;
 mod volumes;
 

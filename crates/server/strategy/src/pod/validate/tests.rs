@@ -73,6 +73,52 @@ fn a_sound_pod_has_no_errors() {
 }
 
 #[test]
+fn certificates_and_bundles_of_a_volume_name_signers_and_paths() {
+    let source = |source: &str, expected: &[&str]| {
+        let at = "spec.volumes[0].projected.sources[0]";
+        let expected: Vec<String> = expected.iter().map(|why| why.replace('@', at)).collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(
+            &format!(
+                r#""volumes":[{{"name":"v","projected":{{"sources":[{source}]}}}}],"containers":[{{"name":"c","image":"i:1"}}]"#
+            ),
+            &expected,
+        );
+    };
+    source(
+        r#"{"podCertificate":{"signerName":"example.com/s","keyType":"ED25519","maxExpirationSeconds":7862400,"keyPath":"k"}}"#,
+        &[],
+    );
+    source(
+        r#"{"podCertificate":{"signerName":"example.com/s","keyType":"ED25519","maxExpirationSeconds":7862401,"keyPath":"k"}}"#,
+        &[
+            "@.podCertificate.maxExpirationSeconds: Invalid value: 7862401: if provided, maxExpirationSeconds must be <= 7862400",
+        ],
+    );
+    source(
+        r#"{"podCertificate":{"signerName":"a.kubernetes.io/s","keyType":"ED25519","maxExpirationSeconds":86401,"keyPath":"k"}}"#,
+        &[
+            "@.podCertificate.maxExpirationSeconds: Invalid value: 86401: if provided, maxExpirationSeconds must be <= 86400",
+        ],
+    );
+    source(
+        r#"{"podCertificate":{"signerName":"example.com/s","keyType":"ED25519","maxExpirationSeconds":3599}}"#,
+        &[
+            "@.podCertificate.maxExpirationSeconds: Invalid value: 3599: if provided, maxExpirationSeconds must be >= 3600",
+            "@.podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+        ],
+    );
+    source(
+        r#"{"clusterTrustBundle":{"name":"example.com:s:b","path":"p"}}"#,
+        &[],
+    );
+    source(
+        r#"{"clusterTrustBundle":{"path":"p"}}"#,
+        &["@.clusterTrustBundle: Required value: either name or signerName must be specified"],
+    );
+}
+
+#[test]
 fn containers_need_names_images_and_a_list() {
     check(r#""containers":[]"#, &["spec.containers: Required value"]);
     check(

@@ -2,7 +2,7 @@
 
 use cloudeck_machinery::{Map, Quantity, Value, names};
 
-use super::{containers, env};
+use super::{containers, env, trust};
 use crate::check::{At, Faults, list, present, text};
 use crate::storage::check_claim_spec;
 
@@ -279,6 +279,14 @@ fn projected(volume: &Value, at: &At<'_>, faults: &mut Faults) {
         if let Some(own) = present(source, "serviceAccountToken") {
             token(own, at, &path.field("serviceAccountToken"), faults);
         }
+        if let Some(own) = present(source, "clusterTrustBundle") {
+            let path = path.field("clusterTrustBundle");
+            trust::bundle(own, at, &path, &mut taken, faults);
+        }
+        if let Some(own) = present(source, "podCertificate") {
+            let path = path.field("podCertificate");
+            trust::certificate(own, at, &path, &mut taken, faults);
+        }
         if KINDS
             .iter()
             .filter(|kind| present(source, kind).is_some())
@@ -305,7 +313,13 @@ fn projected_keys<'a>(
     }
 }
 
-fn take<'a>(path: &'a str, shown: &str, at: &At<'_>, taken: &mut Vec<&'a str>, faults: &mut Faults) {
+pub(super) fn take<'a>(
+    path: &'a str,
+    shown: &str,
+    at: &At<'_>,
+    taken: &mut Vec<&'a str>,
+    faults: &mut Faults,
+) {
     if path.is_empty() {
         return;
     }
@@ -354,7 +368,7 @@ pub(crate) fn no_backsteps(path: &str, at: &At<'_>, faults: &mut Faults) {
     }
 }
 
-fn unreserved_path(path: &str, at: &At<'_>, faults: &mut Faults) {
+pub(super) fn unreserved_path(path: &str, at: &At<'_>, faults: &mut Faults) {
     local_path(path, at, faults);
     if path.starts_with("..") && !path.starts_with("../") {
         faults.invalid(at, path, "must not start with '..'");
