@@ -101,7 +101,7 @@ mod tests {
             addresses: Vec::new(),
             usage: Usage::Server,
         };
-        let pair = theirs.issue(&leaf, now, Duration::from_secs(60)).unwrap();
+        let pair = theirs.issue(&leaf, now, Duration::from_mins(1)).unwrap();
         let serving = Arc::new(ServingCertificate::new(&pair).unwrap());
         let server = server_config(serving, &[], &[]).unwrap();
         shake(unverified_client_config().unwrap(), &server).unwrap();
