@@ -8,11 +8,14 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::tls::TlsSetupError;
+use crate::tls::{self, TlsSetupError};
 
 /// Settings of a client that takes any certificate and shows none: nothing secret may be sent with them.
 pub fn unverified_client_config() -> Result<Arc<ClientConfig>, TlsSetupError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    with_provider(tls::provider())
+}
+
+fn with_provider(provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsSetupError::Refused)?
@@ -67,12 +70,16 @@ impl ServerCertVerifier for AnyCertificate {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use rustls::{ClientConnection, ServerConnection};
+    use rustls::{CipherSuite, ClientConnection, ServerConnection};
 
     use super::*;
     use crate::{CertificateAuthority, LeafRequest, ServingCertificate, Usage, client_config, server_config};
 
-    fn shake(client: Arc<ClientConfig>, server: &Arc<rustls::ServerConfig>) -> Result<(), rustls::Error> {
+    /// Shakes hands, and tells what cipher they agreed on.
+    fn shake(
+        client: Arc<ClientConfig>,
+        server: &Arc<rustls::ServerConfig>,
+    ) -> Result<CipherSuite, rustls::Error> {
         let name = ServerName::try_from("elsewhere.test").unwrap();
         let mut client = ClientConnection::new(client, name).unwrap();
         let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
@@ -86,7 +93,7 @@ mod tests {
             client.read_tls(&mut wire.as_slice()).unwrap();
             client.process_new_packets()?;
         }
-        Ok(())
+        Ok(client.negotiated_cipher_suite().unwrap().suite())
     }
 
     #[test]
@@ -104,8 +111,16 @@ mod tests {
         let pair = theirs.issue(&leaf, now, Duration::from_mins(1)).unwrap();
         let serving = Arc::new(ServingCertificate::new(&pair).unwrap());
         let server = server_config(serving, &[], &[]).unwrap();
-        shake(unverified_client_config().unwrap(), &server).unwrap();
+        let agreed = shake(unverified_client_config().unwrap(), &server).unwrap();
+        assert_eq!(agreed, CipherSuite::TLS13_AES_128_GCM_SHA256);
         let careful = client_config(ours.certificate_pem(), None, &[]).unwrap();
         shake(careful, &server).unwrap_err();
+        // The server chooses, not a client that would rather have the longer key.
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_256_GCM_SHA384);
+        let agreed = shake(with_provider(Arc::new(provider)).unwrap(), &server).unwrap();
+        assert_eq!(agreed, CipherSuite::TLS13_AES_128_GCM_SHA256);
     }
 }

@@ -137,7 +137,7 @@ pub fn client_config(
 
 /// Ring's, with AES-128 first, as Go's standard library has it: a list of 5,000 pods is 7 MB, on which both sides would
 /// spend a third more time with the longer key, against nobody who could break the shorter one.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider.cipher_suites = vec![
         cipher_suite::TLS13_AES_128_GCM_SHA256,
