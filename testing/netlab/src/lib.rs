@@ -139,8 +139,10 @@ fn connect_uplink(node: &NetNamespace, outside: &NetNamespace) {
         protocol: libc::RTPROT_STATIC,
     };
     here.add_route(&default).unwrap();
-    here.wait_until_running("uplink").unwrap();
-    there.wait_until_running("node").unwrap();
+    for (socket, name) in [(&mut here, "uplink"), (&mut there, "node")] {
+        let index = socket.link_named(name).unwrap().unwrap().index;
+        socket.wait_until_running(index).unwrap();
+    }
 }
 
 /// Answers every TCP connection and every UDP datagram on a port with its own name and the client's address.

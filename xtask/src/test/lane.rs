@@ -9,8 +9,14 @@ use anyhow::{Context, Result};
 use super::build::Artifacts;
 use super::{Tally, program};
 
-/// Whose root tests ask for something of the kernel that differs between versions: control groups, mounts, nftables.
-const TESTED: [&str; 3] = ["cloudeck-runtime", "cloudeck-agent", "cloudeck-proxy"];
+/// Whose root tests ask for something of the kernel that differs between versions: control groups, mounts, nftables, the
+/// order of its news.
+const TESTED: [&str; 4] = [
+    "cloudeck-runtime",
+    "cloudeck-agent",
+    "cloudeck-network",
+    "cloudeck-proxy",
+];
 /// What they become shims with.
 const SHIMS: [&str; 2] = ["cloudeck-shimhost", "cloudeck-agent-shimhost"];
 

@@ -166,7 +166,7 @@ impl NetlinkSocket {
         request: Requests,
         each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
     ) -> Result<(), NetlinkError> {
-        self.ask(request.dumping(), each)
+        self.ask(request.dumping(), false, each)
     }
 
     /// Sends a request for one thing and hands it to `each`.
@@ -175,12 +175,23 @@ impl NetlinkSocket {
         request: Requests,
         each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
     ) -> Result<(), NetlinkError> {
-        self.ask(request.acknowledged(), each)
+        self.ask(request.acknowledged(), false, each)
+    }
+
+    /// Like [`NetlinkSocket::get`] on a socket that hears news: those that arrive before, between and after the answer
+    /// and its acknowledgement are handed over as well, in the kernel's order.
+    pub fn get_amid_news(
+        &mut self,
+        request: Requests,
+        each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
+    ) -> Result<(), NetlinkError> {
+        self.ask(request.acknowledged(), true, each)
     }
 
     fn ask(
         &mut self,
         request: Requests,
+        with_news: bool,
         mut each: impl FnMut(&Message<'_>) -> Result<(), ParseError>,
     ) -> Result<(), NetlinkError> {
         let sent = self.send(request)?;
@@ -189,7 +200,7 @@ impl NetlinkSocket {
         while !done {
             self.receive(RecvFlags::empty(), |message| {
                 if sent.index_of(message.sequence).is_none() {
-                    return Ok(());
+                    return if with_news { each(message) } else { Ok(()) };
                 }
                 if message.is_done() {
                     done = true;

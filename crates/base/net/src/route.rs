@@ -1,5 +1,6 @@
 //! Links, addresses, routes and neighbours of a network namespace.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -240,23 +241,20 @@ impl RouteSocket {
     /// sent before is silently dropped, and a lost first packet costs its connection a second.
     ///
     /// # Blocking
-    /// Below a millisecond on an idle machine; an error after five seconds.
-    pub fn wait_until_running(&mut self, name: &str) -> Result<(), NetlinkError> {
+    /// Below a millisecond on an idle machine; an error after five seconds without news.
+    pub fn wait_until_running(&mut self, link_index: u32) -> Result<(), NetlinkError> {
         self.socket.join(LINK_NEWS)?;
-        let mut index = None;
-        let mut running = false;
-        self.socket.get(request::link_named(name), |message| {
-            index = parse_link(message)?.map(|link| link.index);
-            running = is_running(message)?;
+        let running = Cell::new(false);
+        let look = |message: &Message<'_>| {
+            let is_it = parse_link(message)?.is_some_and(|link| link.index == link_index);
+            running.set(running.get() || (is_it && is_running(message)?));
             Ok(())
-        })?;
-        while !running {
-            self.socket.hear(|message| {
-                let is_it =
-                    message.kind == libc::RTM_NEWLINK && parse_link(message)?.map(|link| link.index) == index;
-                running |= is_it && is_running(message)?;
-                Ok(())
-            })?;
+        };
+        // The kernel may say that the device runs after it answered and before it acknowledged the question.
+        self.socket
+            .get_amid_news(request::link_numbered(link_index), look)?;
+        while !running.get() {
+            self.socket.hear(look)?;
         }
         Ok(())
     }

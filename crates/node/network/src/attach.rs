@@ -81,7 +81,7 @@ impl Plan<'_> {
             .map_err(|source| self.failed("set up the host's device", source))?;
         // The host's end was set up last and runs at once.
         inside
-            .wait_until_running(POD_LINK)
+            .wait_until_running(pod_link.index)
             .map_err(|source| self.failed("wait for the pod's device", source))
     }
 

@@ -86,3 +86,58 @@ fn a_zero_length_ends_the_iteration() {
     assert_eq!(Messages::new(&[0; 64]).count(), 1);
     assert_eq!(Attributes::new(&[0; 64]).count(), 1);
 }
+
+/// A socket whose kernel says a piece of news around its answer, and between the answer and the acknowledgement: the
+/// real one does so when the change waited for the lock under which it answered.
+fn amid_news() -> (NetlinkSocket, std::os::unix::net::UnixDatagram) {
+    let (fd, kernel) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let say = |kind: u16, sequence: u32, payload: &[u8]| {
+        let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        kernel.send(&bytes).unwrap();
+    };
+    say(libc::RTM_NEWLINK, 0, b"old.");
+    say(libc::RTM_NEWLINK, 1, b"mine");
+    say(libc::RTM_NEWLINK, 0, b"new.");
+    say(libc::NLMSG_ERROR as u16, 1, &[0; 20]);
+    let socket = NetlinkSocket {
+        fd: fd.into(),
+        next_sequence: 1,
+        buffer: vec![0; 4096],
+    };
+    (socket, kernel)
+}
+
+fn link_request() -> Requests {
+    let mut requests = Requests::new();
+    requests.push(libc::RTM_GETLINK, 0, &[0; 16], |_| {});
+    requests
+}
+
+#[test]
+fn only_the_answer_is_handed_over() {
+    let (mut socket, _kernel) = amid_news();
+    let mut heard = Vec::new();
+    let each = |message: &Message<'_>| {
+        heard.push(message.payload.to_vec());
+        Ok(())
+    };
+    socket.get(link_request(), each).unwrap();
+    assert_eq!(heard, [b"mine"]);
+}
+
+#[test]
+fn who_hears_news_misses_none_while_asking() {
+    let (mut socket, _kernel) = amid_news();
+    let mut heard = Vec::new();
+    let each = |message: &Message<'_>| {
+        heard.push(message.payload.to_vec());
+        Ok(())
+    };
+    socket.get_amid_news(link_request(), each).unwrap();
+    assert_eq!(heard, [b"old.", b"mine", b"new."]);
+}

@@ -110,6 +110,12 @@ pub(super) fn link_named(name: &str) -> Requests {
     requests
 }
 
+pub(super) fn link_numbered(index: u32) -> Requests {
+    let mut requests = Requests::new();
+    requests.push(libc::RTM_GETLINK, 0, &link_header(index, 0, 0), |_| {});
+    requests
+}
+
 pub(super) fn add_veth(requests: &mut Requests, spec: &VethSpec<'_>, peer_namespace: RawFd) {
     let peer = |w: &mut AttributeWriter<'_>| {
         w.raw(&link_header(0, 0, 0))

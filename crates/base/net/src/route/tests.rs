@@ -174,10 +174,10 @@ fn a_device_can_be_kept_from_taking_an_ipv6_address() {
     let (near, far) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
     let mut socket = RouteSocket::open_in(&near).unwrap();
     socket.add_veth(&veth("a0"), far.as_fd()).unwrap();
-    let index = socket.link_named("a0").unwrap().unwrap().index;
+    let near_index = socket.link_named("a0").unwrap().unwrap().index;
     socket
         .change_link(
-            index,
+            near_index,
             &LinkChange {
                 up: true,
                 no_ipv6_address: true,
@@ -186,18 +186,18 @@ fn a_device_can_be_kept_from_taking_an_ipv6_address() {
         )
         .unwrap();
     let mut there = RouteSocket::open_in(&far).unwrap();
-    let index = there.link_named("eth0").unwrap().unwrap().index;
+    let far_index = there.link_named("eth0").unwrap().unwrap().index;
     there
         .change_link(
-            index,
+            far_index,
             &LinkChange {
                 up: true,
                 ..LinkChange::default()
             },
         )
         .unwrap();
-    socket.wait_until_running("a0").unwrap();
-    there.wait_until_running("eth0").unwrap();
+    socket.wait_until_running(near_index).unwrap();
+    there.wait_until_running(far_index).unwrap();
     let addresses = |namespace: &NetNamespace| {
         namespace
             .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"))

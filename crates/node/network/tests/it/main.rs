@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use cloudeck_net::nftables::{Batch, NftSocket, NftWatch};
-use cloudeck_net::route::{RouteSpec, RouteTarget};
+use cloudeck_net::route::{LinkChange, MacAddress, RouteSpec, RouteTarget, VethSpec};
 use cloudeck_net::{NetNamespace, RouteSocket};
 use cloudeck_netlab::{Lab, NODE, OUTSIDE, Server, ask_tcp, ask_tcp_as, ask_udp, path_of};
 use cloudeck_network::{
@@ -158,8 +158,8 @@ async fn a_restarted_daemon_adopts_running_pods_and_removes_half_made_links() {
     // As if the daemon was killed between making a link and finishing it.
     let other = NetNamespace::create().unwrap();
     let half = InstanceNames::new("adopt").unwrap().pod_link("b");
-    let mac = cloudeck_net::route::MacAddress([2, 0, 0, 0, 0, 9]);
-    let spec = cloudeck_net::route::VethSpec {
+    let mac = MacAddress([2, 0, 0, 0, 0, 9]);
+    let spec = VethSpec {
         name: &half,
         mac,
         peer_name: "eth0",
@@ -462,4 +462,40 @@ async fn pods_that_go_together_do_not_wait_for_each_other() {
     );
     println!("thirty pods disconnected in {:?}", started.elapsed());
     assert_eq!(links(&lab.node), before);
+}
+
+/// The news that a pod's device runs may come at any moment, also while the kernel still acknowledges the question;
+/// whoever misses it waits for five seconds in vain. The slow machine of the cgroup v2 lane shows it every time.
+#[test]
+fn no_news_of_a_device_is_missed() {
+    let come_and_go = || {
+        let (near, far) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
+        let mut here = RouteSocket::open_in(&near).unwrap();
+        let pair = VethSpec {
+            name: "host",
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            peer_name: "eth0",
+            peer_mac: MacAddress([2, 0, 0, 0, 0, 2]),
+            mtu_bytes: 1400,
+        };
+        let up = LinkChange {
+            up: true,
+            ..LinkChange::default()
+        };
+        for _ in 0..100 {
+            here.add_veth(&pair, far.as_fd()).unwrap();
+            let mut there = RouteSocket::open_in(&far).unwrap();
+            let inside = there.link_named(pair.peer_name).unwrap().unwrap().index;
+            there.change_link(inside, &up).unwrap();
+            let index = here.link_named(pair.name).unwrap().unwrap().index;
+            here.change_link(index, &up).unwrap();
+            there.wait_until_running(inside).unwrap();
+            here.delete_link(index).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(come_and_go);
+        }
+    });
 }
