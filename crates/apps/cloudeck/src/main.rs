@@ -16,6 +16,9 @@ mod kubeconfig;
 mod roles;
 mod settings;
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic ends a request or a task, not the process: build with panic = \"unwind\"");
+
 use std::process::ExitCode;
 
 use clap::Parser;
