@@ -8,7 +8,7 @@ mod parse;
 mod write;
 
 pub use indent::indent;
-pub use parse::{JsonError, MAX_DEPTH, parse, parse_reporting};
+pub use parse::{JsonError, MAX_DEPTH, MAX_READ_DEPTH, parse, parse_reporting, parse_within};
 pub use write::{to_vec, write, write_string};
 
 #[cfg(test)]

@@ -100,6 +100,16 @@ impl Value {
         self.at_mut(parents)?.as_object_mut()?.remove(last)
     }
 
+    /// Whether anything stands more than `limit` steps below this value. Looks no deeper than that itself.
+    pub fn is_deeper_than(&self, limit: usize) -> bool {
+        let below = |child: &Value| limit == 0 || child.is_deeper_than(limit - 1);
+        match self {
+            Self::Array(items) => items.iter().any(below),
+            Self::Object(members) => members.values().any(below),
+            _ => false,
+        }
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }

@@ -68,12 +68,14 @@ fn step(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(
     match operation.str_at(&["op"]).unwrap_or("unknown") {
         "add" => {
             let path = path_of(operation, "add", "path")?;
+            let value = value();
+            check_depth(path, &value)?;
             let (parent, key) = parent(document, path).ok_or_else(|| {
                 missing(&format!(
                     "add operation does not apply: doc is missing path: \"{path}\""
                 ))
             })?;
-            add(parent, &key, value()).map_err(|why| format!("error in add for path: '{path}': {why}"))
+            add(parent, &key, value).map_err(|why| format!("error in add for path: '{path}': {why}"))
         }
         "remove" => {
             let path = path_of(operation, "remove", "path")?;
@@ -113,7 +115,18 @@ fn path_of<'a>(operation: &'a Value, op: &str, member: &str) -> Result<&'a str, 
         .ok_or_else(|| missing(&format!("{op} operation failed to decode {member}")))
 }
 
+/// Whether `value` may stand at `path`: operations that each nest a little could together nest without end.
+fn check_depth(path: &str, value: &Value) -> Result<(), String> {
+    let steps = path.matches('/').count();
+    let room = json::MAX_DEPTH.checked_sub(steps);
+    if room.is_none_or(|room| value.is_deeper_than(room)) {
+        return Err(format!("exceeded max depth of {}", json::MAX_DEPTH));
+    }
+    Ok(())
+}
+
 fn place(document: &mut Value, path: &str, value: Value, op: &str) -> Result<(), String> {
+    check_depth(path, &value)?;
     let (parent, key) = parent(document, path).ok_or_else(|| {
         missing(&format!(
             "{op} operation does not apply: doc is missing destination path: {path}"
@@ -126,6 +139,7 @@ fn place(document: &mut Value, path: &str, value: Value, op: &str) -> Result<(),
 }
 
 fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    check_depth(path, &value)?;
     if path.is_empty() {
         if value.as_array().is_none() && value.as_object().is_none() {
             // The odd end is upstream's.

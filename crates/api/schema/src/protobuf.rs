@@ -16,8 +16,8 @@ use wire::{Content, Reader};
 /// What stands before every protobuf body.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 
-/// How deeply messages may nest.
-const MAX_DEPTH: usize = 200;
+/// How deeply messages may nest, and trees made of them.
+const MAX_DEPTH: usize = json::MAX_DEPTH;
 
 /// What the envelope says its body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,12 @@ pub enum DecodeError {
 
 /// Reads an enveloped object of any known kind into its normalised tree.
 pub fn decode_envelope(body: &[u8]) -> Result<(TypeMeta, Value), DecodeError> {
-    envelope(body, 0)
+    let (meta, value) = envelope(body, 0)?;
+    // A message in a list is one level of messages, but two of the tree.
+    if value.is_deeper_than(MAX_DEPTH) {
+        return Err(DecodeError::TooDeep);
+    }
+    Ok((meta, value))
 }
 
 fn envelope(body: &[u8], depth: usize) -> Result<(TypeMeta, Value), DecodeError> {
@@ -83,7 +88,9 @@ fn envelope(body: &[u8], depth: usize) -> Result<(TypeMeta, Value), DecodeError>
     })?;
     let mut value = match content_type.as_str() {
         "" | "application/vnd.kubernetes.protobuf" => message(ty, raw, depth)?,
-        "application/json" => json::parse(raw).map_err(DecodeError::Json)?,
+        "application/json" => {
+            json::parse_within(raw, MAX_DEPTH.saturating_sub(depth)).map_err(DecodeError::Json)?
+        }
         _ => return Err(DecodeError::ContentType(content_type)),
     };
     normalise(ty, &mut value).map_err(|errors| errors.into_iter().next().expect("a failure has an error"))?;

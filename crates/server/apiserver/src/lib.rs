@@ -24,7 +24,7 @@ mod server;
 mod subresource;
 mod transport;
 
-pub use cache::feed::FeedError;
+pub use cache::feed::{FeedError, UnreadableValue};
 pub use clock::Clock;
 pub use config::{Cidr, Config, ParseCidrError};
 pub use server::{Server, StartError};

@@ -4,5 +4,6 @@
 
 mod edge;
 mod foreign;
+mod hostile;
 mod nodes;
 mod wire;

@@ -5,8 +5,13 @@ use compact_str::CompactString;
 use crate::path::FieldPath;
 use crate::value::{Key, Map, Value};
 
-/// How deeply arrays and objects may nest: far beyond real objects, and well within a worker's stack.
+/// How deeply arrays and objects may nest in what a client sends and in what is stored: far beyond real objects, and
+/// well within a worker's stack.
 pub const MAX_DEPTH: usize = 200;
+
+/// How deeply a text may nest that is only read: what is stored can always be read again, also as an item of a list.
+/// Twice as deep as what may be written, and still less than half of a worker's stack of 2 MiB in an unoptimised build.
+pub const MAX_READ_DEPTH: usize = 2 * MAX_DEPTH;
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,19 +26,30 @@ pub enum JsonError {
     },
     #[error("invalid UTF-8 in string at offset {offset}")]
     InvalidUtf8 { offset: usize },
-    #[error("exceeded max depth of {MAX_DEPTH} at offset {offset}")]
-    TooDeep { offset: usize },
+    #[error("exceeded max depth of {limit} at offset {offset}")]
+    TooDeep { limit: usize, offset: usize },
 }
 
-/// Parses one JSON value; of duplicate members the last wins.
+/// Parses one JSON value, at most [`MAX_READ_DEPTH`] deep; of duplicate members the last wins.
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
-    parse_reporting(text, &mut Vec::new())
+    parse_within(text, MAX_READ_DEPTH)
 }
 
-/// As [`parse`], and appends the path of every duplicate member to `duplicates`.
+/// As [`parse`], at most `limit` deep: for a part of something that has a limit as a whole.
+pub fn parse_within(text: &[u8], limit: usize) -> Result<Value, JsonError> {
+    read(text, limit.min(MAX_READ_DEPTH), &mut Vec::new())
+}
+
+/// Parses what a client sends, at most [`MAX_DEPTH`] deep, and appends the path of every duplicate member to
+/// `duplicates`.
 pub fn parse_reporting(text: &[u8], duplicates: &mut Vec<String>) -> Result<Value, JsonError> {
+    read(text, MAX_DEPTH, duplicates)
+}
+
+fn read(text: &[u8], limit: usize, duplicates: &mut Vec<String>) -> Result<Value, JsonError> {
     let mut parser = Parser {
         text,
+        limit,
         valid: std::str::from_utf8(text).ok(),
         at: 0,
         duplicates,
@@ -54,6 +70,7 @@ struct Parser<'a> {
     /// The text, when all of it is UTF-8: then its strings need no check.
     valid: Option<&'a str>,
     at: usize,
+    limit: usize,
     duplicates: &'a mut Vec<String>,
     here: Vec<Step>,
     /// The members read so far of all open objects, so that each object is allocated once, in its size.
@@ -111,8 +128,11 @@ impl Parser<'_> {
     }
 
     fn enter(&mut self, step: Step) -> Result<(), JsonError> {
-        if self.here.len() >= MAX_DEPTH {
-            return Err(JsonError::TooDeep { offset: self.at });
+        if self.here.len() >= self.limit {
+            return Err(JsonError::TooDeep {
+                limit: self.limit,
+                offset: self.at,
+            });
         }
         self.here.push(step);
         Ok(())

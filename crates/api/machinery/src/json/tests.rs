@@ -78,8 +78,45 @@ fn broken_texts_are_refused() {
 
 #[test]
 fn nesting_has_a_limit() {
-    let deep = "[".repeat(MAX_DEPTH + 1);
-    assert!(matches!(parse(deep.as_bytes()), Err(JsonError::TooDeep { .. })));
+    let deep = |levels| ["[".repeat(levels), "]".repeat(levels)].concat();
+    let sent = |text: &str| parse_reporting(text.as_bytes(), &mut Vec::new());
+    assert!(
+        sent(&deep(MAX_DEPTH + 1)).is_ok(),
+        "an empty array holds nothing deeper"
+    );
+    assert!(matches!(
+        sent(&deep(MAX_DEPTH + 2)),
+        Err(JsonError::TooDeep { limit: MAX_DEPTH, .. })
+    ));
+    assert!(parse(deep(MAX_READ_DEPTH + 1).as_bytes()).is_ok());
+    assert!(matches!(
+        parse(deep(MAX_READ_DEPTH + 2).as_bytes()),
+        Err(JsonError::TooDeep {
+            limit: MAX_READ_DEPTH,
+            ..
+        })
+    ));
+    assert!(parse_within(deep(8).as_bytes(), 7).is_ok());
+    assert!(parse_within(deep(9).as_bytes(), 7).is_err());
+}
+
+#[test]
+fn the_deepest_trees_take_less_than_half_of_a_workers_stack() {
+    let work = || {
+        let half = MAX_READ_DEPTH / 2;
+        let text = [r#"{"a":["#.repeat(half), "1".into(), "]}".repeat(half)].concat();
+        let tree = parse(text.as_bytes()).unwrap();
+        let copy = tree.clone();
+        assert!(
+            tree == copy && !tree.is_deeper_than(MAX_READ_DEPTH) && tree.is_deeper_than(MAX_READ_DEPTH - 1)
+        );
+        assert_eq!(tree.to_string(), text);
+    };
+    let worker = std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(work)
+        .unwrap();
+    worker.join().unwrap();
 }
 
 #[test]

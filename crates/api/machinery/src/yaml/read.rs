@@ -10,15 +10,34 @@ use crate::json::MAX_DEPTH;
 use crate::quote::quote;
 use crate::value::{Key, Map, Value};
 
-/// How many nodes aliases may add to a document: more than any manifest has, and only a few megabytes.
+/// How many nodes aliases may add to a document, and how many may stand under anchors, each counted as often as anchors
+/// stand above it: more than any manifest has, and only a few megabytes.
 const MAX_ALIASED_NODES: usize = 100_000;
 
 pub(super) struct Reader<'a, 'd> {
     parser: Parser<'a, StrInput<'a>>,
     duplicates: &'d mut Vec<String>,
-    /// Finished nodes with an anchor, and how many nodes each holds.
-    anchors: HashMap<usize, (Value, usize)>,
+    /// Finished nodes with an anchor.
+    anchors: HashMap<usize, (Value, Size)>,
     aliased: usize,
+    anchored: usize,
+}
+
+/// What a node comes to when aliases stand for what they repeat.
+#[derive(Clone, Copy)]
+struct Size {
+    nodes: usize,
+    /// Steps down to the deepest node.
+    height: usize,
+}
+
+impl Size {
+    const LEAF: Self = Self { nodes: 1, height: 0 };
+
+    fn hold(&mut self, child: Self) {
+        self.nodes += child.nodes;
+        self.height = self.height.max(child.height + 1);
+    }
 }
 
 /// One event with its line; scalars and tags owned.
@@ -34,6 +53,7 @@ impl<'a, 'd> Reader<'a, 'd> {
             duplicates,
             anchors: HashMap::new(),
             aliased: 0,
+            anchored: 0,
         }
     }
 
@@ -48,6 +68,7 @@ impl<'a, 'd> Reader<'a, 'd> {
         }
         self.anchors.clear();
         self.aliased = 0;
+        self.anchored = 0;
         let Some(first) = self.next()? else {
             return Ok(None);
         };
@@ -70,70 +91,80 @@ impl<'a, 'd> Reader<'a, 'd> {
             .ok_or_else(|| YamlError::Content("unexpected end of stream".into()))
     }
 
-    /// The node that starts with `item`, and how many nodes it holds.
-    fn node(&mut self, item: Item<'a>, depth: usize) -> Result<(Value, usize), YamlError> {
+    /// The node that starts with `item`.
+    fn node(&mut self, item: Item<'a>, depth: usize) -> Result<(Value, Size), YamlError> {
         if depth > MAX_DEPTH {
             return Err(YamlError::TooDeep);
         }
-        let (value, nodes, anchor) = match item.event {
+        let (value, size, anchor) = match item.event {
             Event::Scalar(text, style, anchor, tag) => (
                 scalar::resolve(&text, style == ScalarStyle::Plain, tag.as_deref())?,
-                1,
+                Size::LEAF,
                 anchor,
             ),
             Event::SequenceStart(anchor, _) => {
-                let (items, nodes) = self.sequence(depth)?;
-                (Value::Array(items), nodes, anchor)
+                let (items, size) = self.sequence(depth)?;
+                (Value::Array(items), size, anchor)
             }
             Event::MappingStart(anchor, _) => {
-                let (members, nodes) = self.mapping(depth)?;
-                (Value::Object(members), nodes, anchor)
+                let (members, size) = self.mapping(depth)?;
+                (Value::Object(members), size, anchor)
             }
-            Event::Alias(anchor) => {
-                let (value, nodes) = self
-                    .anchors
-                    .get(&anchor)
-                    .ok_or_else(|| YamlError::Content("anchor value contains itself".into()))?;
-                self.aliased += nodes;
-                if self.aliased > MAX_ALIASED_NODES {
-                    return Err(YamlError::ExcessiveAliasing);
-                }
-                return Ok((value.clone(), *nodes));
-            }
+            Event::Alias(anchor) => return self.alias(anchor, depth),
             _ => return Err(YamlError::Content("unexpected event".into())),
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, (value.clone(), nodes));
+            self.anchored += size.nodes;
+            if self.anchored > MAX_ALIASED_NODES {
+                return Err(YamlError::ExcessiveAliasing);
+            }
+            self.anchors.insert(anchor, (value.clone(), size));
         }
-        Ok((value, nodes))
+        Ok((value, size))
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<(Vec<Value>, usize), YamlError> {
-        let (mut items, mut nodes) = (Vec::new(), 1);
+    fn alias(&mut self, anchor: usize, depth: usize) -> Result<(Value, Size), YamlError> {
+        let (value, size) = self
+            .anchors
+            .get(&anchor)
+            .ok_or_else(|| YamlError::Content("anchor value contains itself".into()))?;
+        self.aliased += size.nodes;
+        if self.aliased > MAX_ALIASED_NODES {
+            return Err(YamlError::ExcessiveAliasing);
+        }
+        if depth + size.height > MAX_DEPTH {
+            return Err(YamlError::TooDeep);
+        }
+        Ok((value.clone(), *size))
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<(Vec<Value>, Size), YamlError> {
+        let (mut items, mut size) = (Vec::new(), Size::LEAF);
         loop {
             let item = self.expect()?;
             if matches!(item.event, Event::SequenceEnd) {
-                return Ok((items, nodes));
+                return Ok((items, size));
             }
             let (value, inner) = self.node(item, depth + 1)?;
-            nodes += inner;
+            size.hold(inner);
             items.push(value);
         }
     }
 
-    fn mapping(&mut self, depth: usize) -> Result<(Map, usize), YamlError> {
-        let (mut members, mut nodes) = (Map::new(), 1);
+    fn mapping(&mut self, depth: usize) -> Result<(Map, Size), YamlError> {
+        let (mut members, mut size) = (Map::new(), Size::LEAF);
         loop {
             let item = self.expect()?;
             let line = item.line;
             if matches!(item.event, Event::MappingEnd) {
-                return Ok((members, nodes));
+                return Ok((members, size));
             }
             let merges = is_merge(&item.event);
-            let (key, key_nodes) = self.node(item, depth + 1)?;
+            let (key, key_size) = self.node(item, depth + 1)?;
             let next = self.expect()?;
-            let (value, value_nodes) = self.node(next, depth + 1)?;
-            nodes += key_nodes + value_nodes;
+            let (value, value_size) = self.node(next, depth + 1)?;
+            size.hold(key_size);
+            size.hold(value_size);
             if merges {
                 self.merge(&mut members, value, line)?;
             } else {

@@ -155,6 +155,30 @@ fn long_texts_are_folded() {
     assert_eq!(parse(text.as_bytes()).unwrap(), value!({"a": (words.trim_end())}));
 }
 
+#[test]
+fn aliases_nest_no_deeper_than_what_they_stand_for() {
+    // Each line holds the one before it a hundred levels down.
+    let nest = |inner: &str| format!("{}{inner}{}", "[".repeat(100), "]".repeat(100));
+    let text = |last: &str| format!("a: &a {}\nb: &b {}\nc: {last}\n", nest("1"), nest("*a"));
+    assert_eq!(parse(text("*b").as_bytes()), Err(YamlError::TooDeep));
+    let text = format!(
+        "a: &a {}\nb: &b {}\n",
+        nest("1"),
+        "[".repeat(99) + "*a" + &"]".repeat(99)
+    );
+    let tree = parse(text.as_bytes()).unwrap();
+    assert!(tree.is_deeper_than(json::MAX_DEPTH - 1) && !tree.is_deeper_than(json::MAX_DEPTH));
+}
+
+#[test]
+fn anchors_above_anchors_copy_no_more_than_aliases_may() {
+    let many = vec!["1"; 10_000].join(",");
+    let nested: Vec<String> = (0..20).map(|n| format!("&a{n} [")).collect();
+    let text = format!("{}{many}{}", nested.concat(), "]".repeat(20));
+    assert_eq!(parse(text.as_bytes()), Err(YamlError::ExcessiveAliasing));
+    assert!(parse(format!("&a [{many}]").as_bytes()).is_ok());
+}
+
 fn tree() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
         "[ -~]{0,12}",

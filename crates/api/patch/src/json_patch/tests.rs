@@ -27,6 +27,50 @@ fn refuses(document: &str, patch: &str, message: &str) {
 }
 
 #[test]
+fn operations_together_nest_no_deeper_than_one_may() {
+    let nest = |levels: usize| ["{\"x\":".repeat(levels), "1".into(), "}".repeat(levels)].concat();
+    let add = |path: &str, levels| format!(r#"{{"op":"add","path":"{path}","value":{}}}"#, nest(levels));
+    let deep = "exceeded max depth of 200";
+    // One level for the member itself.
+    let full = format!("[{}]", add("/a", 199));
+    assert!(patched("{}", &full).is_ok());
+    refuses("{}", &format!("[{}]", add("/a", 200)), deep);
+    let below = format!("/a{}", "/x".repeat(198));
+    let beyond = format!("[{},{}]", add("/a", 199), add(&below, 2));
+    refuses("{}", &beyond, deep);
+    refuses(
+        "{}",
+        &beyond.replace(
+            "\"op\":\"add\",\"path\":\"/a/",
+            "\"op\":\"replace\",\"path\":\"/a/",
+        ),
+        deep,
+    );
+    let onto = |op| {
+        format!(
+            r#"[{},{},{{"op":"{op}","from":"/b","path":"{below}"}}]"#,
+            add("/a", 199),
+            add("/b", 5)
+        )
+    };
+    refuses("{}", &onto("copy"), deep);
+    refuses("{}", &onto("move"), deep);
+    let doubling: Vec<String> = (0..60)
+        .map(|n| {
+            format!(
+                r#"{{"op":"copy","from":"/a","path":"/a{}"}}"#,
+                "/x".repeat(1 << n.min(12))
+            )
+        })
+        .collect();
+    refuses(
+        &format!(r#"{{"a":{}}}"#, nest(1)),
+        &format!("[{}]", doubling.join(",")),
+        deep,
+    );
+}
+
+#[test]
 fn every_operation_does_what_the_standard_says() {
     check(
         r#"{"a":1}"#,

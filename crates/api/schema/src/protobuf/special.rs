@@ -142,6 +142,6 @@ fn raw(bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
     } else if raw.starts_with(super::MAGIC) {
         envelope(raw, depth + ENVELOPE_DEPTH).map(|(_, value)| value)
     } else {
-        json::parse(raw).map_err(DecodeError::Json)
+        json::parse_within(raw, super::MAX_DEPTH.saturating_sub(depth)).map_err(DecodeError::Json)
     }
 }

@@ -77,6 +77,22 @@ fn nested_envelopes_have_a_bound() {
     assert_eq!(decode_envelope(&body), Err(DecodeError::TooDeep));
 }
 
+#[test]
+fn raw_json_nests_no_deeper_than_what_it_stands_in_leaves() {
+    let revision = |levels: usize| {
+        let raw = [r#"{"a":"#.repeat(levels), "1".into(), "}".repeat(levels)].concat();
+        // ControllerRevision.data, a RawExtension.
+        let raw = [long_field(2, &long_field(1, raw.as_bytes())), vec![3 << 3, 1]].concat();
+        let meta = [field(1, b"apps/v1"), field(2, b"ControllerRevision")].concat();
+        let body = [MAGIC.to_vec(), field(1, &meta), long_field(2, &raw)].concat();
+        decode_envelope(&body)
+    };
+    let (_, tree) = revision(MAX_DEPTH - 1).unwrap();
+    assert!(tree.is_deeper_than(MAX_DEPTH - 1));
+    assert!(revision(MAX_DEPTH).is_err());
+    assert!(revision(MAX_DEPTH + 50).is_err());
+}
+
 /// As [`field`], of any length.
 fn long_field(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag << 3 | 2];

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use cloudeck_engine::{
     EventKind, KeyValue, RangeRequest, Revision, Store, WatchBatch, WatchError, WatchRequest, WatchStream,
 };
-use cloudeck_machinery::{Object, Value, json};
+use cloudeck_machinery::json::{self, JsonError};
+use cloudeck_machinery::{Object, Value};
 
 use super::pending::Pending;
 use super::{CacheEvent, Frontier, splice};
@@ -36,8 +37,26 @@ pub enum FeedError {
     Range(#[from] cloudeck_engine::RangeError),
     #[error("watching the datastore")]
     Watch(#[from] WatchError),
-    #[error("the value of {key} is not an object")]
-    NotAnObject { key: String },
+    /// Going on without the object would let controllers act as if it had been deleted.
+    #[error(
+        "the value that the datastore holds at {key} since revision {revision} is no object that can be read: \
+         start from a copy of the datastore of before that revision, or delete the key from it"
+    )]
+    Unreadable {
+        key: String,
+        revision: u64,
+        #[source]
+        why: UnreadableValue,
+    },
+}
+
+/// What is wrong with a stored value.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableValue {
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    #[error("it is an object without metadata")]
+    NoMetadata,
 }
 
 pub(crate) struct Feed {
@@ -315,7 +334,7 @@ pub(crate) fn build(kind: &Kind, kv: &KeyValue) -> Result<Object, FeedError> {
 }
 
 fn build_with_tree(kind: &Kind, kv: &KeyValue) -> Result<(Object, Value), FeedError> {
-    let tree = json::parse(&kv.value).map_err(|_| not_an_object(kv))?;
+    let tree = json::parse(&kv.value).map_err(|why| unreadable(kv, why.into()))?;
     let object = build_of(kind, kv, &tree)?;
     Ok((object, tree))
 }
@@ -323,14 +342,17 @@ fn build_with_tree(kind: &Kind, kv: &KeyValue) -> Result<(Object, Value), FeedEr
 /// As [`build`], with the tree of the value at hand.
 fn build_of(kind: &Kind, kv: &KeyValue, tree: &Value) -> Result<Object, FeedError> {
     let revision = kv.mod_revision.get();
-    let json = splice::with_revision(&kv.value, revision).ok_or_else(|| not_an_object(kv))?;
+    let json = splice::with_revision(&kv.value, revision)
+        .ok_or_else(|| unreadable(kv, UnreadableValue::NoMetadata))?;
     let mut object = Object::from_parts(json, tree, (kind.strategy.fields)(tree));
     object.revision = revision;
     Ok(object)
 }
 
-fn not_an_object(kv: &KeyValue) -> FeedError {
-    FeedError::NotAnObject {
+fn unreadable(kv: &KeyValue, why: UnreadableValue) -> FeedError {
+    FeedError::Unreadable {
         key: String::from_utf8_lossy(&kv.key).into_owned(),
+        revision: kv.mod_revision.get(),
+        why,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloudeck_engine::{KeyValue, Revision, Txn, TxnError};
-use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
+use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value, json};
 
 use crate::cache::{feed, splice};
 use crate::kinds::Kind;
@@ -31,6 +31,16 @@ impl From<Status> for Refusal {
     }
 }
 
+/// Whatever way an object came here, it nests no deeper than what may be sent: else a client that reads it, changes it
+/// and sends it back is refused, and what is much deeper cannot be read at all.
+fn check_depth(tree: &Value) -> Result<(), Status> {
+    if tree.is_deeper_than(json::MAX_DEPTH) {
+        let why = format!("exceeded max depth of {}", json::MAX_DEPTH);
+        return Err(Status::bad_request(format!("the object cannot be stored: {why}")));
+    }
+    Ok(())
+}
+
 /// The bytes that are stored: Go's field order, without a resourceVersion.
 pub(crate) fn encode(kind: &Kind, tree: &mut Value) -> Bytes {
     tree.remove_at(&["metadata", "resourceVersion"]);
@@ -48,6 +58,7 @@ pub(crate) async fn put(
     expect: Expect,
     base: Txn,
 ) -> Result<Arc<Object>, Refusal> {
+    check_depth(tree)?;
     let store_key = Bytes::from(kind.key(&key.namespace, &key.name));
     let value = encode(kind, tree);
     let txn = expecting(base, &store_key, expect).put(store_key.clone(), value.clone());
@@ -110,6 +121,7 @@ fn store_failure(error: &TxnError) -> Status {
 
 /// The object as a dry run answers it: nothing was written, the revision stays what it was.
 pub(crate) fn pretend(kind: &Kind, tree: &mut Value, revision: u64) -> Result<Arc<Object>, Status> {
+    check_depth(tree)?;
     let bytes = encode(kind, tree);
     let fields = (kind.strategy.fields)(tree);
     let json = if revision == 0 {
