@@ -181,7 +181,8 @@ fn ends_before(spec: &PodSpec, memo: &PodMemo, container: &Container) -> Vec<Str
 }
 
 fn remaining_grace(since: Millis, grace_seconds: i64, now: Millis) -> i64 {
-    (since + grace_seconds.saturating_mul(1000) - now).max(0)
+    let end = since.saturating_add(grace_seconds.saturating_mul(1000));
+    end.saturating_sub(now).max(0)
 }
 
 /// Volumes and sandbox are prepared side by side; containers wait for both.

@@ -59,6 +59,11 @@ pub(super) async fn serve(
     response
 }
 
+/// The time, in nanoseconds, that lies so many seconds before `now_ms`.
+fn since_seconds_ns(now_ms: i64, seconds: i64) -> i128 {
+    (i128::from(now_ms) - i128::from(seconds) * 1000) * 1_000_000
+}
+
 fn options(node: &Node, query: &Query) -> Result<LogOptions, String> {
     let since_seconds = query.number::<i64>("sinceSeconds")?;
     let since_time = query.get("sinceTime").filter(|text| !text.is_empty());
@@ -69,7 +74,7 @@ fn options(node: &Node, query: &Query) -> Result<LogOptions, String> {
         })
         .transpose()?;
     let since_ns = since_seconds
-        .map(|seconds| i128::from(node.now() - seconds * 1000) * 1_000_000)
+        .map(|seconds| since_seconds_ns(node.now(), seconds))
         .or_else(|| since_time.map(jiff::Timestamp::as_nanosecond));
     let stream = match query.get("stream") {
         None | Some("" | "All") => None,
@@ -179,6 +184,14 @@ mod tests {
     use cloudeck_machinery::value;
 
     use super::*;
+
+    #[test]
+    fn any_number_of_seconds_may_be_looked_back() {
+        assert_eq!(since_seconds_ns(5_000, 2), 3_000_000_000);
+        for seconds in [i64::MIN, i64::MAX] {
+            assert_eq!(since_seconds_ns(5_000, seconds) > 0, seconds < 0);
+        }
+    }
 
     #[test]
     fn a_container_without_a_log_says_why_in_upstreams_words() {

@@ -10,6 +10,8 @@ use crate::cache::watcher::{WatchSetup, Watcher};
 
 /// A watch without a time-out ends after this long and up to twice that, as upstream.
 const MIN_DURATION: Duration = Duration::from_mins(30);
+/// What a client asks for beyond this comes to the same, and clocks can still count it.
+const LONGEST: u64 = 10 * 366 * 86_400;
 
 /// Opens the watch that the request asks for.
 pub(crate) async fn open(call: &Call<'_>) -> Result<Watcher, Status> {
@@ -52,7 +54,7 @@ pub(crate) async fn open(call: &Call<'_>) -> Result<Watcher, Status> {
 
 fn duration(call: &Call<'_>) -> Duration {
     match call.request.params.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(LONGEST)),
         _ => {
             let share = f64::from(u32::from_le_bytes(call.core.ids.bytes())) / f64::from(u32::MAX);
             MIN_DURATION.mul_f64(1.0 + share)

@@ -522,3 +522,10 @@ fn rules_and_policies_of_a_container_stand_above_the_pods() {
     assert!(runs_again(&spec("OnFailure"), &Container::default(), 1));
     assert!(!runs_again(&spec("OnFailure"), &Container::default(), 0));
 }
+
+#[test]
+fn a_grace_beyond_all_clocks_does_not_end() {
+    assert!(remaining_grace(NOW, i64::MAX, NOW) > i64::MAX / 2);
+    assert_eq!(remaining_grace(NOW, 30, NOW + 10_000), 20_000);
+    assert_eq!(remaining_grace(NOW, 1, NOW + 10_000), 0);
+}
