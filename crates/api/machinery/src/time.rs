@@ -36,6 +36,9 @@ pub enum ParseTimeError {
 /// Go's zero time, which objects hold as null: the first of January of the year one.
 const ZERO_SECONDS: i64 = -62_135_596_800;
 
+/// The seconds of the years 0 to 9999, which RFC 3339 can write.
+const READABLE: std::ops::Range<i64> = -62_167_219_200..253_402_300_800;
+
 impl Time {
     pub fn from_unix(seconds: i64) -> Self {
         Self(seconds)
@@ -303,6 +306,10 @@ fn parse(text: &str, fraction: Fraction) -> Result<(i64, i64), ParseTimeError> {
         return Err(reader.range("day"));
     }
     let seconds = days(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset;
+    // Go takes it, and prints what nobody can read back.
+    if !READABLE.contains(&seconds) {
+        return Err(reader.range("year"));
+    }
     Ok((seconds, micros))
 }
 
@@ -363,6 +370,12 @@ mod tests {
             "2023-02-29T00:00:00Z",
             r#"parsing time "2023-02-29T00:00:00Z": day out of range"#,
         );
+        check(
+            "9999-12-31T23:59:59-01:00",
+            r#"parsing time "9999-12-31T23:59:59-01:00": year out of range"#,
+        );
+        assert!(Time::parse("9999-12-31T23:59:59Z").is_ok() && Time::parse("0000-01-01T00:00:00Z").is_ok());
+        assert!(Time::parse("0000-01-01T00:00:00+00:01").is_err());
         check(
             "2024-01-01T00:00:00Zx",
             r#"parsing time "2024-01-01T00:00:00Zx": extra text: "x""#,

@@ -131,3 +131,40 @@ async fn the_deepest_object_can_be_written_and_read_in_every_way() {
     assert_eq!(wire.ask("DELETE", &path, &[], "").await.status, 200);
     test.stop().await;
 }
+
+#[tokio::test]
+async fn numbers_beyond_all_clocks_are_borne() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    for seconds in ["9223372036854775807", "18446744073709551615"] {
+        let request = http::Request::builder()
+            .uri(format!("{MAPS}?watch=1&timeoutSeconds={seconds}"))
+            .header("host", "test")
+            .body(http_body_util::Full::default());
+        let response = Wire::admin(&test).await.send(request.unwrap()).await;
+        assert_eq!(response.status(), 200, "{seconds}");
+    }
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"nodeName":"n","terminationGracePeriodSeconds":9223372036854775807,"containers":[{"name":"c","image":"i"}]}}"#;
+    expect(
+        &wire
+            .post(
+                "/api/v1/namespaces/default/serviceaccounts",
+                r#"{"metadata":{"name":"default"}}"#,
+            )
+            .await,
+        201,
+    );
+    expect(&wire.post("/api/v1/namespaces/default/pods", pod).await, 201);
+    let path = "/api/v1/namespaces/default/pods/p";
+    let marked = wire.ask("DELETE", path, &[], "").await;
+    expect(&marked, 200);
+    let tree = marked.tree();
+    let end = tree.str_at(&["metadata", "deletionTimestamp"]).unwrap();
+    assert!(cloudeck_machinery::Time::parse(end).is_ok(), "{end}");
+    let now = wire
+        .ask("DELETE", &format!("{path}?gracePeriodSeconds=0"), &[], "")
+        .await;
+    expect(&now, 200);
+    expect(&wire.get(path).await, 404);
+    test.stop().await;
+}

@@ -111,7 +111,7 @@ async fn attempt(
     admit::validate(call, Operation::Delete, &mut Value::Null, Some(&old))?;
     options.set_finalizers(&kind, &mut new);
     let grace = grace_seconds(&kind, &old, options.grace_seconds);
-    mark(call, &mut new, grace);
+    mark(call.core.clock.seconds(), &mut new, grace);
     if kind.is("", "namespaces") && !old.items_at(&["spec", "finalizers"]).is_empty() {
         new.set_at(&["status", "phase"], "Terminating");
     }
@@ -166,25 +166,26 @@ fn grace_seconds(kind: &Kind, old: &Value, asked: Option<i64>) -> i64 {
 }
 
 /// Sets the time of death, which may only come nearer.
-fn mark(call: &Call<'_>, new: &mut Value, grace: i64) {
-    let now = call.core.clock.seconds();
+///
+/// (Upstream adds any period to the time, and with one of centuries stores what no client can read.)
+fn mark(now: i64, new: &mut Value, grace: i64) {
     let previous = new.int_at(&["metadata", "deletionGracePeriodSeconds"]);
     let marked = new.at(&["metadata", "deletionTimestamp"]).is_some();
+    let start = if marked {
+        deletion_start(new, previous).unwrap_or(now)
+    } else {
+        now
+    };
+    let latest = jiff::Timestamp::MAX.as_second();
+    let grace = grace.min(latest.saturating_sub(start));
     if marked && previous.is_some_and(|previous| grace >= previous) {
         return;
     }
     if marked && previous.is_none() {
         return;
     }
-    let start = if marked {
-        deletion_start(new, previous).unwrap_or(now)
-    } else {
-        now
-    };
-    new.set_at(
-        &["metadata", "deletionTimestamp"],
-        Time::from_unix(start + grace).to_string(),
-    );
+    let end = Time::from_unix(start.saturating_add(grace));
+    new.set_at(&["metadata", "deletionTimestamp"], end.to_string());
     new.set_at(&["metadata", "deletionGracePeriodSeconds"], grace);
 }
 
@@ -192,7 +193,7 @@ fn mark(call: &Call<'_>, new: &mut Value, grace: i64) {
 fn deletion_start(tree: &Value, grace: Option<i64>) -> Option<i64> {
     let text = tree.str_at(&["metadata", "deletionTimestamp"])?;
     let end: jiff::Timestamp = text.parse().ok()?;
-    Some(end.as_second() - grace.unwrap_or(0))
+    Some(end.as_second().saturating_sub(grace.unwrap_or(0)))
 }
 
 /// Whether a marked object has nothing left to wait for.
@@ -350,6 +351,28 @@ impl DeleteOptions {
             tree.remove_at(&["metadata", "finalizers"]);
         } else {
             tree.set_at(&["metadata", "finalizers"], finalizers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_of_centuries_ends_at_a_time_that_can_be_read() {
+        let now = 1_800_000_000;
+        for grace in [30, 1 << 40, i64::MAX] {
+            let mut pod = value!({"metadata": {}});
+            mark(now, &mut pod, grace);
+            let end: jiff::Timestamp = pod.str_at(&["metadata", "deletionTimestamp"]).unwrap().parse().unwrap();
+            let kept = pod.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap();
+            assert_eq!((end.as_second(), kept <= grace), (now + kept, true));
+            mark(now + 5, &mut pod, grace);
+            assert_eq!(pod.int_at(&["metadata", "deletionGracePeriodSeconds"]), Some(kept));
+            mark(now + 5, &mut pod, 10);
+            let end = Time::from_unix(now + 10).to_string();
+            assert_eq!(pod.str_at(&["metadata", "deletionTimestamp"]), Some(end.as_str()));
         }
     }
 }
