@@ -1,10 +1,13 @@
 //! One compare-and-swap transaction, and the wait until readers see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cloudeck_engine::{KeyValue, Revision, Txn, TxnError};
 use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value, json};
+
+use tokio::time::Instant;
 
 use crate::cache::{feed, splice};
 use crate::kinds::Kind;
@@ -28,6 +31,29 @@ pub(crate) enum Refusal {
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self::Status(status)
+    }
+}
+
+/// How long a change that insists on no revision is tried anew when others are faster: upstream, as long as the request
+/// lasts. Somebody is always the fastest, so that all get their turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Until when to try again.
+pub(crate) struct Retries(Instant);
+
+impl Retries {
+    pub(crate) fn begin() -> Self {
+        Self(Instant::now() + PATIENCE)
+    }
+
+    /// # Errors
+    /// The time is over.
+    pub(crate) fn next(&self) -> Result<(), Status> {
+        if Instant::now() < self.0 {
+            return Ok(());
+        }
+        let why = "request did not complete within requested timeout - context deadline exceeded";
+        Err(Status::new(Reason::Timeout, format!("Timeout: {why}")))
     }
 }
 

@@ -7,13 +7,12 @@ use cloudeck_client::Response;
 use cloudeck_engine::Txn;
 use cloudeck_machinery::{Cause, CauseType, Object, Status, Time, Value, json, value};
 
-use super::commit::{self, Expect, Refusal};
+use super::commit::{self, Expect, Refusal, Retries};
 use super::decode::{self, Expected};
 use super::{Call, admit, facts, list, meta, options};
 use crate::alloc;
 use crate::kinds::Kind;
 
-const ATTEMPTS: usize = 16;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
@@ -82,20 +81,16 @@ pub(crate) async fn delete_collection(call: &mut Call<'_>) -> Result<Response, S
 }
 
 async fn delete_object(call: &mut Call<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
-    for _ in 0..ATTEMPTS {
+    let retries = Retries::begin();
+    loop {
         let current = call.current()?;
         options.check_preconditions(call, &current)?;
         match attempt(call, options, &current).await {
             Ok(outcome) => return Ok(outcome),
             Err(Refusal::Status(status)) => return Err(status),
-            Err(Refusal::Changed) => {}
+            Err(Refusal::Changed) => retries.next()?,
         }
     }
-    Err(Status::modified(
-        call.view.group(),
-        call.view.plural(),
-        &call.request.name,
-    ))
 }
 
 async fn attempt(

@@ -8,7 +8,7 @@ use cloudeck_machinery::{Object, ObjectKey, Status, Value};
 use cloudeck_patch::apply::keep_times_of_no_change;
 use cloudeck_strategy::strict_event;
 
-use super::commit::{self, Expect, Refusal};
+use super::commit::{self, Expect, Refusal, Retries};
 use super::{
     Call, admit, certificates, create, decode, delete, facts, grants, meta, metadata_rules, ownership, quota,
     subobject,
@@ -16,9 +16,6 @@ use super::{
 use crate::alloc;
 use crate::conversion::Conversion;
 use crate::kinds::Kind;
-
-/// How often a change without a resourceVersion is tried anew when somebody else was faster.
-const ATTEMPTS: usize = 16;
 
 /// Makes the new form of an object, in the view's version, out of the present one.
 pub(crate) trait Change: Send + Sync {
@@ -75,7 +72,8 @@ pub(crate) fn match_name(call: &Call<'_>, tree: &mut Value) -> Result<(), Status
 
 /// Applies `change` until it holds.
 pub(crate) async fn run(call: &mut Call<'_>, change: &dyn Change) -> Result<Response, Status> {
-    for _ in 0..ATTEMPTS {
+    let retries = Retries::begin();
+    loop {
         let name = &call.request.name;
         let Some(current) = call.kind().cache.get(&call.request.namespace, name) else {
             let tree = change.create(call)?;
@@ -85,11 +83,9 @@ pub(crate) async fn run(call: &mut Call<'_>, change: &dyn Change) -> Result<Resp
         match attempt(call, change, &current).await {
             Ok(object) => return Ok(call.answer(&object, false)),
             Err(Refusal::Status(status)) => return Err(status),
-            Err(Refusal::Changed) => {}
+            Err(Refusal::Changed) => retries.next()?,
         }
     }
-    let (view, name) = (call.view, &call.request.name);
-    Err(Status::modified(view.group(), view.plural(), name))
 }
 
 async fn attempt(
@@ -257,7 +253,8 @@ pub(crate) async fn edit(
     key: &ObjectKey,
     change: impl Fn(&mut Value) -> Result<(), Status>,
 ) -> Result<Arc<Object>, Status> {
-    for _ in 0..ATTEMPTS {
+    let retries = Retries::begin();
+    loop {
         let Some(current) = kind.cache.get(&key.namespace, &key.name) else {
             return Err(Status::not_found(kind.group(), kind.plural(), &key.name));
         };
@@ -271,8 +268,7 @@ pub(crate) async fn edit(
         match commit::put(core, kind, key, &mut new, Expect::At(current.revision), base).await {
             Ok(object) => return Ok(object),
             Err(Refusal::Status(status)) => return Err(status),
-            Err(Refusal::Changed) => {}
+            Err(Refusal::Changed) => retries.next()?,
         }
     }
-    Err(Status::modified(kind.group(), kind.plural(), &key.name))
 }

@@ -15,6 +15,8 @@ use super::Server;
 use crate::config::Config;
 
 mod certificates;
+mod contention;
+mod interrupted;
 mod ownership;
 mod quotas;
 mod ranges;
