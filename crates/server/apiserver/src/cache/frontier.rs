@@ -1,6 +1,7 @@
 //! How far the caches have come, and who waits for it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -56,9 +57,15 @@ impl Frontier {
         if self.revision.load(Ordering::Acquire) >= revision {
             return;
         }
+        let mut waiting = Waiting {
+            frontier: self,
+            revision,
+            over: false,
+        };
         let receiver = {
             let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
             if self.revision.load(Ordering::Acquire) >= revision {
+                waiting.over = true;
                 return;
             }
             let (sender, receiver) = oneshot::channel();
@@ -67,6 +74,30 @@ impl Frontier {
         };
         // The sender lives in `self`, so this ends only by being reached.
         let _ = receiver.await;
+        waiting.over = true;
+    }
+}
+
+/// Somebody who waits. Whoever gives up leaves nothing behind: what he waits for may never come.
+struct Waiting<'a> {
+    frontier: &'a Frontier,
+    revision: u64,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let waiters = self.frontier.waiters.lock();
+        let mut waiters = waiters.unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = waiters.entry(self.revision) {
+            entry.get_mut().retain(|waiter| !waiter.is_closed());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
     }
 }
 
@@ -87,5 +118,26 @@ mod tests {
         second.await;
         frontier.reached(3).await;
         assert_eq!(frontier.revision(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_nothing_behind_and_the_others_waiting() {
+        let frontier = Frontier::default();
+        let mut patient = Box::pin(frontier.reached(7));
+        assert!((&mut patient).now_or_never().is_none());
+        for revision in [7, 9] {
+            assert!(frontier.reached(revision).now_or_never().is_none());
+        }
+        let waiting = || -> Vec<(u64, usize)> {
+            let waiters = frontier.waiters.lock().unwrap();
+            waiters
+                .iter()
+                .map(|(revision, all)| (*revision, all.len()))
+                .collect()
+        };
+        assert_eq!(waiting(), [(7, 1)]);
+        frontier.advance(7);
+        patient.await;
+        assert_eq!(waiting(), []);
     }
 }
