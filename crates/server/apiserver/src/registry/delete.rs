@@ -22,8 +22,8 @@ const PODS_STAY: &str = "child pods are preserved by default when jobs are delet
 pub(crate) struct DeleteOptions {
     grace_seconds: Option<i64>,
     propagation: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
     dry_run: Vec<String>,
     /// Both the old and the new way of saying what becomes of dependents.
     is_ambiguous: bool,
@@ -267,6 +267,14 @@ impl DeleteOptions {
             dry_run: dry_run.map(str::to_owned).collect(),
             is_ambiguous: policy.is_some() && legacy.is_some(),
             propagation: policy.or(legacy),
+        }
+    }
+
+    /// The same, if the object is at that revision only.
+    pub(crate) fn only_at(&self, revision: u64) -> Self {
+        Self {
+            resource_version: Some(revision.to_string()),
+            ..self.clone()
         }
     }
 

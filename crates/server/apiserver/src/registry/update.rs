@@ -246,7 +246,8 @@ async fn check(
     Ok(base)
 }
 
-/// Changes an object by a function, for the server's own purposes: no admission, no managedFields.
+/// Changes an object by a function, for the server's own purposes: no admission, no managedFields. The function is given
+/// the newest form there is, with its resourceVersion, as often as others are faster.
 pub(crate) async fn edit(
     core: &crate::server::Core,
     kind: &Kind,

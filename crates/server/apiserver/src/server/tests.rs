@@ -16,6 +16,7 @@ use crate::config::Config;
 
 mod certificates;
 mod contention;
+mod eviction;
 mod interrupted;
 mod ownership;
 mod quotas;

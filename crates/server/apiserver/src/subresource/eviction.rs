@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use cloudeck_client::Response;
 use cloudeck_machinery::selector::LabelSelector;
-use cloudeck_machinery::{Cause, CauseType, Object, Reason, Status, Value, value};
+use cloudeck_machinery::{Cause, CauseType, Object, ObjectKey, Reason, Status, Value, value};
 
 use super::{body, created};
+use crate::registry::commit::Retries;
 use crate::registry::delete::{self, DeleteOptions};
 use crate::registry::{Call, update};
 
@@ -27,13 +28,49 @@ pub(super) async fn evict(call: &mut Call<'_>) -> Result<Response, Status> {
         .get("deleteOptions")
         .map(DeleteOptions::from_tree)
         .unwrap_or_default();
-    let dry_run = options.is_dry_run() || call.is_dry_run();
-    let pod = call.current()?;
-    if !is_disrupted_already(&pod.tree()) {
-        spend_budget(call, &pod, dry_run).await?;
+    let insists = options.resource_version.is_some();
+    let retries = Retries::begin();
+    let pod = loop {
+        let pod = call.current()?;
+        let tree = pod.tree();
+        if !is_disrupted_already(&tree) {
+            break pod;
+        }
+        // A pod that is only pending may become ready meanwhile, and then its budget counts.
+        let seen = if is_over(&tree) || insists {
+            options.clone()
+        } else {
+            options.only_at(pod.revision)
+        };
+        match remove(call, &seen).await {
+            Err(status) if status.reason == Reason::Conflict && !insists && has_changed(call, &pod)? => {
+                retries.next()?;
+            }
+            other => return other.map(|()| created()),
+        }
+    };
+    let spared_by = spend_budget(call, &pod, options.is_dry_run() || call.is_dry_run()).await?;
+    let Some(budget) = spared_by.filter(|_| !insists) else {
+        return remove(call, &options).await.map(|()| created());
+    };
+    match remove(call, &options.only_at(pod.revision)).await {
+        Err(status) if status.reason == Reason::Conflict => Err(busy(&budget)),
+        other => other.map(|()| created()),
     }
-    if !dry_run {
-        mark(call, &pod).await?;
+}
+
+fn has_changed(call: &Call<'_>, pod: &Object) -> Result<bool, Status> {
+    call.current().map(|present| present.revision != pod.revision)
+}
+
+/// Tells the pod's owner why it ends, and deletes the pod, if it is as `options` want it.
+async fn remove(call: &Call<'_>, options: &DeleteOptions) -> Result<(), Status> {
+    let mut options = options.clone();
+    if !options.is_dry_run() && !call.is_dry_run() {
+        let marked = mark(call, &options).await?;
+        if options.resource_version.is_some() {
+            options = options.only_at(marked.revision);
+        }
     }
     let mut plain = call.request.clone();
     plain.subresource.clear();
@@ -45,22 +82,25 @@ pub(super) async fn evict(call: &mut Call<'_>) -> Result<Response, Status> {
         view: call.view,
         warnings: Vec::new(),
     };
-    delete::delete_with(&mut deletion, &options).await?;
-    Ok(created())
+    delete::delete_with(&mut deletion, &options).await
 }
 
 /// A pod that does not serve yet, or no longer, is nobody's loss.
 fn is_disrupted_already(pod: &Value) -> bool {
-    matches!(
-        pod.str_at(&["status", "phase"]),
-        Some("Succeeded" | "Failed" | "Pending")
-    ) || pod.at(&["metadata", "deletionTimestamp"]).is_some()
+    is_over(pod) || pod.str_at(&["status", "phase"]) == Some("Pending")
 }
 
-/// Tells the pod's owner why it ends.
-async fn mark(call: &Call<'_>, pod: &Object) -> Result<(), Status> {
+/// A pod that will never serve again.
+fn is_over(pod: &Value) -> bool {
+    matches!(pod.str_at(&["status", "phase"]), Some("Succeeded" | "Failed"))
+        || pod.at(&["metadata", "deletionTimestamp"]).is_some()
+}
+
+async fn mark(call: &Call<'_>, options: &DeleteOptions) -> Result<Arc<Object>, Status> {
     let now = call.core.clock.timestamp();
-    update::edit(call.core, call.kind(), &pod.key, |pod| {
+    let key = ObjectKey::new(&call.request.namespace, &call.request.name);
+    update::edit(call.core, call.kind(), &key, |pod| {
+        check_preconditions(options, pod)?;
         let mut conditions = pod.items_at(&["status", "conditions"]).to_vec();
         let known = conditions.iter().any(|condition| {
             condition.str_at(&["type"]) == Some("DisruptionTarget")
@@ -78,11 +118,34 @@ async fn mark(call: &Call<'_>, pod: &Object) -> Result<(), Status> {
         Ok(())
     })
     .await
-    .map(|_| ())
 }
 
-/// Takes one disruption from the budget that covers the pod, if one does.
-async fn spend_budget(call: &Call<'_>, pod: &Object, dry_run: bool) -> Result<(), Status> {
+/// Whether the pod is the one that is meant, in upstream's words.
+fn check_preconditions(options: &DeleteOptions, pod: &Value) -> Result<(), Status> {
+    let meta = |field| pod.str_at(&["metadata", field]).unwrap_or_default();
+    let conflict = |why: String| Err(Status::conflict("", "Pod", meta("name"), &why));
+    let differs = |wanted: &Option<String>, found: &str| {
+        let wanted = wanted.as_ref().filter(|wanted| !wanted.is_empty())?;
+        (wanted != found).then(|| wanted.clone())
+    };
+    if let Some(uid) = differs(&options.uid, meta("uid")) {
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            meta("uid")
+        ));
+    }
+    if let Some(version) = differs(&options.resource_version, meta("resourceVersion")) {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            meta("resourceVersion")
+        ));
+    }
+    Ok(())
+}
+
+/// Takes one disruption from the budget that covers the pod, if one does. Answers the budget's name instead if it lets
+/// the pod go for nothing, which holds for the pod as it is now only.
+async fn spend_budget(call: &Call<'_>, pod: &Object, dry_run: bool) -> Result<Option<String>, Status> {
     let core = call.core;
     let kind = core.stored("policy", "poddisruptionbudgets");
     let (budgets, _) = kind
@@ -95,29 +158,33 @@ async fn spend_budget(call: &Call<'_>, pod: &Object, dry_run: bool) -> Result<()
     };
     let covering: Vec<&Arc<Object>> = budgets.objects.iter().filter(|budget| covers(budget)).collect();
     let budget = match covering.as_slice() {
-        [] => return Ok(()),
+        [] => return Ok(None),
         [one] => *one,
         _ => {
             let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::internal(why));
         }
     };
+    let budget_name = budget.key.name.to_string();
     if is_spare(&pod.tree(), &budget.tree()) {
-        return Ok(());
+        return Ok(Some(budget_name));
     }
     if dry_run {
-        return check(&budget.key.name, &budget.tree());
+        return check(&budget_name, &budget.tree()).map(|()| None);
     }
     let (now, name) = (core.clock.timestamp(), pod.key.name.to_string());
-    update::edit(core, kind, &budget.key, |tree| {
-        check(&budget.key.name, tree)?;
+    let spent = update::edit(core, kind, &budget.key, |tree| {
+        check(&budget_name, tree)?;
         let left = tree.int_at(&["status", "disruptionsAllowed"]).unwrap_or(0) - 1;
         tree.set_at(&["status", "disruptionsAllowed"], left);
         tree.set_at(&["status", "disruptedPods", &name], now.as_str());
         Ok(())
-    })
-    .await
-    .map(|_| ())
+    });
+    match spent.await {
+        // Others were faster all the time.
+        Err(status) if status.reason == Reason::Timeout => Err(busy(&budget_name)),
+        other => other.map(|_| None),
+    }
 }
 
 /// Whether the pod does not count as healthy, and the budget lets such pods go.
@@ -143,8 +210,7 @@ fn check(name: &str, budget: &Value) -> Result<(), Status> {
     let status = |field| budget.int_at(&["status", field]).unwrap_or(0);
     let generation = budget.int_at(&["metadata", "generation"]).unwrap_or(0);
     if status("observedGeneration") < generation {
-        let why = format!("The disruption budget {name} is still being processed by the server.");
-        return Err(refused(why).with_retry_after(10));
+        return Err(busy(name));
     }
     let forbidden = |why| Err(Status::forbidden("policy", "poddisruptionbudget", name, why));
     let allowed = status("disruptionsAllowed");
@@ -162,6 +228,12 @@ fn check(name: &str, budget: &Value) -> Result<(), Status> {
         return Err(refused(why));
     }
     Ok(())
+}
+
+/// Nothing certain can be said of the budget just now.
+fn busy(budget: &str) -> Status {
+    let why = format!("The disruption budget {budget} is still being processed by the server.");
+    refused(why).with_retry_after(10)
 }
 
 fn refused(why: String) -> Status {
