@@ -133,6 +133,42 @@ async fn the_deepest_object_can_be_written_and_read_in_every_way() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_is_no_longer_counted_as_in_flight() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let in_flight = async |wire: &mut Wire| {
+        let text = wire.get("/metrics").await.body;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("apiserver_current_inflight_requests "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<i64>().ok())
+            .unwrap()
+    };
+    // The question itself.
+    assert_eq!(in_flight(&mut wire).await, 1);
+    let mut leaver = Wire::admin(&test).await;
+    // Waits for a revision that does not come, for longer than this test looks.
+    let question = Box::pin(async move {
+        leaver
+            .get(&format!("{MAPS}?resourceVersion=1000000"))
+            .await
+            .status
+    });
+    let watching = async { while in_flight(&mut wire).await != 2 {} };
+    tokio::select! {
+        status = question => panic!("answered early: {status}"),
+        () = watching => {}
+    }
+    // The question is dropped, and its connection with it.
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(2), async {
+        while in_flight(&mut wire).await != 1 {}
+    });
+    gone.await.expect("what nobody waits for is not in flight");
+    test.stop().await;
+}
+
+#[tokio::test]
 async fn numbers_beyond_all_clocks_are_borne() {
     let test = TestServer::start().await.unwrap();
     let mut wire = Wire::admin(&test).await;

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::answer;
 use super::body::EdgeBody;
 use super::connection::Edge;
+use super::metrics::Counted;
 use super::negotiate;
 use super::path::{self, ResourceTarget, Target};
 use super::{documents, node, watch};
@@ -30,7 +31,8 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Infallible> {
     let audit_id = edge.server.core.ids.uuid();
-    edge.metrics.inflight.add(1);
+    // A client that goes away takes the rest of this function with it.
+    let in_flight = Counted::in_gauge(&edge.metrics.inflight);
     let (begun, method) = (Instant::now(), request.method().clone());
     let for_eyes = is_for_eyes(&request);
     let outcome = AssertUnwindSafe(respond(&edge, &peer, request))
@@ -47,7 +49,7 @@ pub(crate) async fn answer(
     if for_eyes {
         response = answer::indented(response);
     }
-    edge.metrics.inflight.add(-1);
+    drop(in_flight);
     edge.metrics
         .answered(method.as_str(), response.status().as_str(), begun.elapsed());
     let headers = response.headers_mut();

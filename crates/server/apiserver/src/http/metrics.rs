@@ -14,6 +14,22 @@ pub(crate) struct Metrics {
     pub(crate) watches: Gauge,
 }
 
+/// One thing that a gauge counts for as long as it lasts, however it ends.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn in_gauge(gauge: &Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
         let inflight = registry.gauge(
