@@ -22,6 +22,7 @@ pub(crate) mod quota;
 pub(crate) mod read;
 pub(crate) mod subobject;
 pub(crate) mod update;
+pub(crate) mod warnings;
 pub(crate) mod watch;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) struct Call<'a> {
     pub(crate) request: &'a Request,
     pub(crate) view: &'a Arc<View>,
     /// Sent as `Warning` headers.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: warnings::Warnings,
 }
 
 impl Call<'_> {
@@ -51,10 +52,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn warn(&mut self, warning: impl Into<String>) {
-        let warning = warning.into();
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
+        self.warnings.add(warning.into());
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::clock::{Clock, Ids};
 use crate::components::{self, Components};
 use crate::config::Config;
 use crate::kinds::{Kind, Kinds, View};
+use crate::registry::warnings::Warnings;
 use crate::registry::{self, Call, options};
 use crate::transport::InProcess;
 
@@ -210,13 +211,13 @@ impl Server {
             agent,
             request,
             view,
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         };
         options::check(request)?;
         let response = dispatch(&mut call).await?;
         Ok(Answer {
             response,
-            warnings: call.warnings,
+            warnings: call.warnings.into_texts(),
         })
     }
 
@@ -250,7 +251,7 @@ impl Server {
             agent,
             request,
             view,
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         };
         let watcher = registry::watch::open(&call).await?;
         Ok((Arc::clone(view), watcher))

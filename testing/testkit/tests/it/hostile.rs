@@ -204,3 +204,25 @@ async fn numbers_beyond_all_clocks_are_borne() {
     expect(&wire.get(path).await, 404);
     test.stop().await;
 }
+
+#[tokio::test]
+async fn a_body_of_nothing_but_unknown_fields_is_warned_of_within_reason() {
+    let test = TestServer::start().await.unwrap();
+    let mut wire = Wire::admin(&test).await;
+    let (long, many) = ("x".repeat(300), 0..9_000);
+    let unknown: Vec<String> = many.map(|n| format!(r#","{n:06}{long}":1"#)).collect();
+    let unknown = unknown.concat();
+    let answer = wire
+        .post(MAPS, &format!(r#"{{"metadata":{{"name":"m"}}{unknown}}}"#))
+        .await;
+    expect(&answer, 201);
+    let warnings: Vec<_> = answer.headers.get_all("warning").iter().collect();
+    assert!(warnings.len() == 16 && warnings.iter().all(|warning| warning.len() < 300));
+    let strict = format!("{MAPS}?fieldValidation=Strict");
+    let answer = wire
+        .post(&strict, &format!(r#"{{"metadata":{{"name":"n"}}{unknown}}}"#))
+        .await;
+    expect(&answer, 400);
+    assert!(answer.body.len() < 50_000, "{} bytes", answer.body.len());
+    test.stop().await;
+}

@@ -30,6 +30,7 @@ use super::log_socket;
 use super::node_target::{self, NodeTarget};
 use super::path::ResourceTarget;
 use super::{proxy, relay};
+use crate::registry::warnings::Warnings;
 use crate::registry::{Call, admit};
 use crate::subresource::unserved;
 
@@ -218,7 +219,7 @@ async fn admit_connect(edge: &Edge, user: &Arc<UserInfo>, api: &ApiRequest) -> R
         agent: "",
         request: &connect,
         view,
-        warnings: Vec::new(),
+        warnings: Warnings::default(),
     };
     admit::mutate(&mut call, Operation::Connect, &mut Value::Null, None).await?;
     admit::validate(&mut call, Operation::Connect, &mut Value::Null, None)

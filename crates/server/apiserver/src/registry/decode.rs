@@ -7,6 +7,9 @@ use cloudeck_schema::TypeRef;
 
 use super::Call;
 
+/// Strict decoding complains of no more.
+const MOST_COMPLAINTS: usize = 100;
+
 /// The group, version and kind that a body is expected to hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected<'a> {
@@ -70,7 +73,10 @@ fn keep_reset(tree: &mut Value) {
 pub(crate) fn complaints(tree: &Value, expected: Expected<'_>, duplicates: &[String]) -> Vec<String> {
     let unknown = cloudeck_schema::unknown_fields(expected.ty, tree);
     let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
-    unknown.chain(duplicates.iter().cloned()).collect()
+    unknown
+        .chain(duplicates.iter().cloned())
+        .take(MOST_COMPLAINTS)
+        .collect()
 }
 
 /// Refuses, warns or stays silent, as `fieldValidation` says.

@@ -9,6 +9,7 @@ use cloudeck_machinery::{Cause, CauseType, Object, Status, Time, Value, json, va
 
 use super::commit::{self, Expect, Refusal, Retries};
 use super::decode::{self, Expected};
+use super::warnings::Warnings;
 use super::{Call, admit, facts, list, meta, options};
 use crate::alloc;
 use crate::kinds::Kind;
@@ -69,7 +70,7 @@ pub(crate) async fn delete_collection(call: &mut Call<'_>) -> Result<Response, S
             agent: call.agent,
             request: &request,
             view: call.view,
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         };
         match delete_object(&mut one, &options).await {
             Ok(_) => {}
@@ -368,11 +369,18 @@ mod tests {
         for grace in [30, 1 << 40, i64::MAX] {
             let mut pod = value!({"metadata": {}});
             mark(now, &mut pod, grace);
-            let end: jiff::Timestamp = pod.str_at(&["metadata", "deletionTimestamp"]).unwrap().parse().unwrap();
+            let end: jiff::Timestamp = pod
+                .str_at(&["metadata", "deletionTimestamp"])
+                .unwrap()
+                .parse()
+                .unwrap();
             let kept = pod.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap();
             assert_eq!((end.as_second(), kept <= grace), (now + kept, true));
             mark(now + 5, &mut pod, grace);
-            assert_eq!(pod.int_at(&["metadata", "deletionGracePeriodSeconds"]), Some(kept));
+            assert_eq!(
+                pod.int_at(&["metadata", "deletionGracePeriodSeconds"]),
+                Some(kept)
+            );
             mark(now + 5, &mut pod, 10);
             let end = Time::from_unix(now + 10).to_string();
             assert_eq!(pod.str_at(&["metadata", "deletionTimestamp"]), Some(end.as_str()));

@@ -11,6 +11,7 @@ use cloudeck_machinery::{Cause, CauseType, Object, ObjectKey, Reason, Status, Va
 use super::{body, created};
 use crate::registry::commit::Retries;
 use crate::registry::delete::{self, DeleteOptions};
+use crate::registry::warnings::Warnings;
 use crate::registry::{Call, update};
 
 /// So many evictions may be unknown to the budget's controller.
@@ -80,7 +81,7 @@ async fn remove(call: &Call<'_>, options: &DeleteOptions) -> Result<(), Status> 
         agent: call.agent,
         request: &plain,
         view: call.view,
-        warnings: Vec::new(),
+        warnings: Warnings::default(),
     };
     delete::delete_with(&mut deletion, &options).await
 }
