@@ -32,17 +32,34 @@ fn merge(target: &mut Value, patch: Map) {
     let Some(members) = target.as_object_mut() else {
         return;
     };
+    // What comes and what goes, all at once: each alone moves all members behind it.
+    let (mut coming, mut going) = (Vec::new(), Map::new());
     for (key, change) in patch {
-        match change {
-            Value::Null => {
-                members.remove(&key);
+        match (members.get_mut(&key), change) {
+            (Some(_), Value::Null) => {
+                going.insert(&key, Value::Null);
             }
-            Value::Object(change) => merge(members.get_or_insert_null(&key), change),
-            mut change => {
+            (None, Value::Null) => {}
+            (Some(member), Value::Object(change)) => merge(member, change),
+            (None, Value::Object(change)) => {
+                let mut member = Value::Null;
+                merge(&mut member, change);
+                coming.push((key, member));
+            }
+            (member, mut change) => {
                 drop_nulls_below(&mut change);
-                members.insert(&key, change);
+                match member {
+                    Some(member) => *member = change,
+                    None => coming.push((key, change)),
+                }
             }
         }
+    }
+    if !going.is_empty() {
+        members.retain(|key, _| !going.contains_key(key));
+    }
+    if !coming.is_empty() {
+        members.extend(coming);
     }
 }
 

@@ -6,6 +6,9 @@
 mod special;
 mod wire;
 
+use std::collections::BTreeMap;
+
+use cloudeck_machinery::value::Key;
 use cloudeck_machinery::{Map, Value, json};
 
 use crate::normalise::{TypeError, normalise};
@@ -130,18 +133,34 @@ fn merge(ty: TypeRef, bytes: &[u8], map: &mut Map, depth: usize) -> Result<(), D
     if depth > MAX_DEPTH {
         return Err(DecodeError::TooDeep);
     }
+    let mut members = BTreeMap::new();
     for part in Reader::new(bytes) {
         let (tag, content) = part?;
         if let Some(field) = ty.fields().find(|field| field.tag() == tag) {
-            add(field, content, map.get_or_insert_null(field.name()), depth)?;
+            if let Shape::Map { value: member, .. } = field.ty().shape() {
+                let member = entry(member, content.bytes(field.name())?, field.name(), depth)?;
+                members.entry(field.name()).or_insert_with(Vec::new).push(member);
+            } else {
+                add(field, content, map.get_or_insert_null(field.name()), depth)?;
+            }
         } else if let Some((_, inner)) = ty.inlined().find(|(inlined, _)| u32::from(*inlined) == tag) {
             merge(inner, content.bytes("inlined")?, map, depth + 1)?;
         }
     }
+    // The members of a map all at once: there may be many, in any order.
+    for (name, members) in members {
+        let slot = map.get_or_insert_null(name);
+        if slot.is_null() {
+            *slot = Value::object();
+        }
+        slot.as_object_mut()
+            .expect("a map field holds a map")
+            .extend(members);
+    }
     Ok(())
 }
 
-/// Adds one occurrence of a field to what stands there.
+/// Adds one occurrence of a field that is no map to what stands there.
 fn add(field: Field, content: Content<'_>, slot: &mut Value, depth: usize) -> Result<(), DecodeError> {
     let (ty, name) = (field.ty(), field.name());
     match ty.shape() {
@@ -155,15 +174,6 @@ fn add(field: Field, content: Content<'_>, slot: &mut Value, depth: usize) -> Re
             let items = slot.as_array_mut().expect("a list field holds a list");
             push(item, content, items, name, depth)?;
         }
-        Shape::Map { value: member, .. } => {
-            if slot.is_null() {
-                *slot = Value::object();
-            }
-            let (key, value) = entry(member, content.bytes(name)?, name, depth)?;
-            slot.as_object_mut()
-                .expect("a map field holds a map")
-                .insert(key, value);
-        }
         Shape::Struct { .. } => {
             if slot.is_null() {
                 *slot = Value::object();
@@ -171,7 +181,7 @@ fn add(field: Field, content: Content<'_>, slot: &mut Value, depth: usize) -> Re
             let map = slot.as_object_mut().expect("a struct field holds an object");
             merge(ty, content.bytes(name)?, map, depth + 1)?;
         }
-        Shape::Scalar(_) | Shape::Any => *slot = value(ty, content, name, depth)?,
+        Shape::Scalar(_) | Shape::Any | Shape::Map { .. } => *slot = value(ty, content, name, depth)?,
     }
     Ok(())
 }
@@ -202,11 +212,11 @@ fn entry(
     bytes: &[u8],
     name: &'static str,
     depth: usize,
-) -> Result<(String, Value), DecodeError> {
-    let (mut key, mut found) = (String::new(), None);
+) -> Result<(Key, Value), DecodeError> {
+    let (mut key, mut found) = (Key::default(), None);
     for part in Reader::new(bytes) {
         match part? {
-            (1, content) => content.text(name)?.clone_into(&mut key),
+            (1, content) => key = content.text(name)?.into(),
             (2, content) => found = Some(value(member, content, name, depth + 1)?),
             _ => {}
         }

@@ -126,6 +126,15 @@ impl Map {
     }
 }
 
+impl Extend<(Key, Value)> for Map {
+    /// Sets many members at once, in any order, of equal ones the last: a member set alone moves all that follow it.
+    fn extend<I: IntoIterator<Item = (Key, Value)>>(&mut self, more: I) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.extend(more);
+        *self = Self::from_unsorted(entries, |_| {});
+    }
+}
+
 impl IntoIterator for Map {
     type Item = (Key, Value);
     type IntoIter = std::vec::IntoIter<(Key, Value)>;
@@ -159,5 +168,13 @@ mod tests {
         assert_eq!(map.get("b"), Some(&Value::Int(4)));
         assert_eq!(map.len(), 2);
         assert_eq!(told, ["b", "b"]);
+    }
+
+    #[test]
+    fn what_is_added_at_once_goes_before_what_was_there() {
+        let entry = |key: &str, number: i32| (Key::from(key), Value::from(number));
+        let mut map: Map = [entry("b", 1), entry("d", 2)].into_iter().collect();
+        map.extend([entry("c", 3), entry("b", 4), entry("a", 5), entry("c", 6)]);
+        assert_eq!(Value::Object(map).to_string(), r#"{"a":5,"b":4,"c":6,"d":2}"#);
     }
 }

@@ -1,6 +1,6 @@
 //! From the parser's events to trees.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
@@ -152,12 +152,12 @@ impl<'a, 'd> Reader<'a, 'd> {
     }
 
     fn mapping(&mut self, depth: usize) -> Result<(Map, Size), YamlError> {
-        let (mut members, mut size) = (Map::new(), Size::LEAF);
+        let (mut members, mut size) = (Vec::new(), Size::LEAF);
         loop {
             let item = self.expect()?;
             let line = item.line;
             if matches!(item.event, Event::MappingEnd) {
-                return Ok((members, size));
+                return Ok((self.map(members), size));
             }
             let merges = is_merge(&item.event);
             let (key, key_size) = self.node(item, depth + 1)?;
@@ -166,38 +166,44 @@ impl<'a, 'd> Reader<'a, 'd> {
             size.hold(key_size);
             size.hold(value_size);
             if merges {
-                self.merge(&mut members, value, line)?;
+                merge(&mut members, value, line)?;
             } else {
-                self.set(&mut members, key_text(&key)?, value, line);
+                members.push((key_text(&key)?, value, line));
             }
         }
     }
 
-    fn set(&mut self, members: &mut Map, key: Key, value: Value, line: usize) {
-        if members.insert(&key, value).is_some() {
-            self.duplicates
-                .push(format!("line {line}: key {} already set in map", quote(&key)));
+    /// The members together, of equal keys the last.
+    fn map(&mut self, members: Vec<Member>) -> Map {
+        let mut seen = HashSet::with_capacity(members.len());
+        for (key, _, line) in &members {
+            if !seen.insert(key) {
+                self.duplicates
+                    .push(format!("line {line}: key {} already set in map", quote(key)));
+            }
         }
+        members.into_iter().map(|(key, value, _)| (key, value)).collect()
     }
+}
 
-    /// `<<: *base` or `<<: [*a, *b]`, of which the first wins.
-    fn merge(&mut self, members: &mut Map, value: Value, line: usize) -> Result<(), YamlError> {
-        let sources = match value {
-            Value::Array(items) => items,
-            one => vec![one],
+/// Key, value and the line of the key.
+type Member = (Key, Value, usize);
+
+/// `<<: *base` or `<<: [*a, *b]`, of which the first wins.
+fn merge(members: &mut Vec<Member>, value: Value, line: usize) -> Result<(), YamlError> {
+    let sources = match value {
+        Value::Array(items) => items,
+        one => vec![one],
+    };
+    for source in sources.into_iter().rev() {
+        let Value::Object(source) = source else {
+            return Err(YamlError::Content(
+                "map merge requires map or sequence of maps as the value".into(),
+            ));
         };
-        for source in sources.into_iter().rev() {
-            let Value::Object(source) = source else {
-                return Err(YamlError::Content(
-                    "map merge requires map or sequence of maps as the value".into(),
-                ));
-            };
-            for (key, value) in source {
-                self.set(members, key, value, line);
-            }
-        }
-        Ok(())
+        members.extend(source.into_iter().map(|(key, value)| (key, value, line)));
     }
+    Ok(())
 }
 
 fn syntax(error: &ScanError) -> YamlError {

@@ -179,6 +179,17 @@ fn anchors_above_anchors_copy_no_more_than_aliases_may() {
     assert!(parse(format!("&a [{many}]").as_bytes()).is_ok());
 }
 
+#[test]
+fn many_keys_in_the_wrong_order_take_no_time() {
+    let lines: Vec<String> = (0..150_000).rev().map(|n| format!("k{n:06}: 1")).collect();
+    let text = lines.join("\n");
+    // One by one, each key would move all that are there: a minute of copying.
+    let begun = std::time::Instant::now();
+    let tree = parse(text.as_bytes()).unwrap();
+    assert_eq!(tree.as_object().map(crate::Map::len), Some(150_000));
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
 fn tree() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
         "[ -~]{0,12}",

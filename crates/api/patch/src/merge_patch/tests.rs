@@ -28,6 +28,21 @@ fn the_examples_of_the_standard_hold() {
 }
 
 #[test]
+fn much_comes_and_goes_in_no_time() {
+    let many = |first: char, value: &Value| -> Value {
+        let members = (0..60_000).map(|n| (format!("{first}{n:06}"), value.clone()));
+        Value::Object(members.collect())
+    };
+    let mut tree = many('z', &1.into());
+    let begun = std::time::Instant::now();
+    apply(&mut tree, many('a', &2.into())).unwrap();
+    apply(&mut tree, many('z', &Value::Null)).unwrap();
+    assert!(tree == many('a', &2.into()));
+    // One by one, each would move all members behind it.
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn nulls_inside_new_arrays_go_as_upstream_drops_them() {
     check(
         "{}",
