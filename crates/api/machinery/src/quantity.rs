@@ -310,7 +310,7 @@ impl fmt::Display for Quantity {
         if self.nanos == 0 {
             return f.write_str("0");
         }
-        let small = self.nanos.abs() < 1024 * NANOS;
+        let small = self.nanos.unsigned_abs() < 1024 * NANOS.unsigned_abs();
         if self.format == Format::BinarySi && !small && !self.is_fractional() {
             return write_binary(self.nanos / NANOS, f);
         }

@@ -81,7 +81,8 @@ pub(super) fn raise_template_generation(new: &mut Value, old: &Value) {
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
     let changed = new.at(&["spec", "template"]) != old.at(&["spec", "template"]);
-    let number = before + i64::from(changed);
+    // As Go counts: the annotation is the client's.
+    let number = before.wrapping_add(i64::from(changed));
     if number > 0 {
         new.set_at(&TEMPLATE_GENERATION, number.to_string());
     }
