@@ -134,20 +134,29 @@ async fn payload(node: &Arc<Node>, pod: &Pod, volume: &Volume) -> Result<Option<
     }))
 }
 
-/// Brings volumes made of API data up to date; errors leave what stands.
+/// Brings volumes made of API data up to date. One that fails stays as it stands, and keeps none of the others from it.
+///
+/// # Errors
+/// The first one, when all volumes have been gone through.
 pub(crate) async fn refresh(node: &Arc<Node>, pod: &Pod) -> Result<(), VolumeError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
-    let fs_group = spec.security_context.as_ref().and_then(|s| s.fs_group);
+    let mut outcome = Ok(());
     for volume in spec.volumes.iter().flatten() {
-        let failed = |cause| VolumeError::SetUp {
+        let refreshed = refresh_one(node, pod, spec, volume).await;
+        outcome = outcome.and(refreshed.map_err(|cause| VolumeError::SetUp {
             volume: volume.name.clone(),
             cause,
-        };
-        if let Some(payload) = payload(node, pod, volume).await.map_err(failed)? {
-            atomic::write(&path(node, pod, volume), &payload, fs_group).map_err(failed)?;
-        }
+        }));
     }
-    Ok(())
+    outcome
+}
+
+async fn refresh_one(node: &Arc<Node>, pod: &Pod, spec: &PodSpec, volume: &Volume) -> Result<(), SetUpError> {
+    let fs_group = spec.security_context.as_ref().and_then(|s| s.fs_group);
+    match payload(node, pod, volume).await? {
+        Some(payload) => atomic::write(&path(node, pod, volume), &payload, fs_group),
+        None => Ok(()),
+    }
 }
 
 /// Where the volume's content lies on the node.

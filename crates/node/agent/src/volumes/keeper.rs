@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config_objects::ConfigReference;
 use crate::node::Node;
@@ -36,9 +37,9 @@ pub(crate) async fn keep(node: Arc<Node>, mut forms: watch::Receiver<Arc<Pod>>) 
     loop {
         let renewal = node.tokens.next_renewal(&uid).map(|at| {
             let left = u64::try_from(at - node.now()).unwrap_or(0);
-            tokio::time::Instant::now() + Duration::from_millis(left)
+            Instant::now() + Duration::from_millis(left)
         });
-        let due = [renewal, retry_at].into_iter().flatten().min();
+        let due = due(renewal, retry_at);
         tokio::select! {
             () = any_change(&mut changes) => {}
             () = other_form(&mut forms), if tells_of_pod => {}
@@ -53,10 +54,16 @@ pub(crate) async fn keep(node: Arc<Node>, mut forms: watch::Receiver<Arc<Pod>>) 
                     error = crate::pod::chain(&error),
                     "volumes not refreshed; trying again"
                 );
-                Some(tokio::time::Instant::now() + RETRY)
+                Some(Instant::now() + RETRY)
             }
         };
     }
+}
+
+/// When to look again without having been told of a change. After a failure the retry alone counts: a renewal that is due
+/// stays so until it succeeds, and waiting for it would not be waiting.
+fn due(renewal: Option<Instant>, retry_at: Option<Instant>) -> Option<Instant> {
+    retry_at.or(renewal)
 }
 
 async fn other_form(forms: &mut watch::Receiver<Arc<Pod>>) {
@@ -89,7 +96,7 @@ async fn any_change(changes: &mut [cloudeck_client::Subscription]) {
     }
 }
 
-async fn sleep_until(due: Option<tokio::time::Instant>) {
+async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
@@ -134,6 +141,15 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn after_a_failure_a_renewal_that_is_due_is_not_tried_before_the_retry() {
+        let now = Instant::now();
+        let later = now + RETRY;
+        assert_eq!(due(Some(now), Some(later)), Some(later));
+        assert_eq!(due(Some(now), None), Some(now));
+        assert_eq!(due(None, None), None);
+    }
 
     #[test]
     fn every_source_is_found_once() {

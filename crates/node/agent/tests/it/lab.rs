@@ -33,6 +33,7 @@ pub(crate) struct Lab {
     pub(crate) config: RuntimeConfig,
     server: TestServer,
     network: cloudeck_netlab::Lab,
+    images: Option<ImageStore>,
     scope: Scope,
     run_dir: PathBuf,
     dir: tempfile::TempDir,
@@ -70,6 +71,7 @@ impl Lab {
             config,
             server,
             network: cloudeck_netlab::Lab::new(&name),
+            images: None,
             scope: Scope::root("test"),
             dir,
             ahead: Arc::default(),
@@ -81,6 +83,7 @@ impl Lab {
     /// What is left of a daemon after `kill -9`: nothing.
     pub(crate) async fn kill_daemon(&mut self) {
         self.runtime = None;
+        self.images = None;
         self.scope.shutdown(PATIENCE).await;
     }
 
@@ -89,10 +92,9 @@ impl Lab {
         let runtime = self.open_runtime().await;
         let images = self.dir.path().join("images");
         let images = ImageStore::open(&images, StoreConfig::default(), &self.scope).unwrap();
+        self.images = Some(images.clone());
         if images.get(IMAGE).unwrap().is_none() {
-            let archive = self.dir.path().join("image.tar");
-            std::fs::write(&archive, busybox()).unwrap();
-            images.import(archive, None).await.unwrap();
+            self.import(IMAGE, "").await;
         }
         let ahead = Arc::clone(&self.ahead);
         let deps = AgentDeps {
@@ -114,6 +116,17 @@ impl Lab {
             .await
             .unwrap();
         agent.ready().await;
+    }
+
+    /// Gives the name to an image with busybox that runs as `user`.
+    pub(crate) async fn import(&self, name: &str, user: &str) {
+        let archive = self.dir.path().join("image.tar");
+        std::fs::write(&archive, busybox(name, user)).unwrap();
+        self.images().import(archive, None).await.unwrap();
+    }
+
+    pub(crate) fn images(&self) -> &ImageStore {
+        self.images.as_ref().expect("the daemon runs")
     }
 
     /// The tasks of the daemon before let go of the runtime one by one.
@@ -196,6 +209,16 @@ impl Lab {
         }
         self.admin
             .delete(&core("pods"), "default", name, &options)
+            .await
+            .unwrap();
+    }
+
+    /// Removes an object that is no pod.
+    pub(crate) async fn remove(&self, resource: &str, name: &str) {
+        let namespace = if resource == "nodes" { "" } else { "default" };
+        let options = value!({"kind": "DeleteOptions", "apiVersion": "v1"});
+        self.admin
+            .delete(&core(resource), namespace, name, &options)
             .await
             .unwrap();
     }
@@ -382,7 +405,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 /// Debian's static busybox, as `docker save` writes it.
-fn busybox() -> Vec<u8> {
+fn busybox(name: &str, user: &str) -> Vec<u8> {
     let program = std::fs::read("/bin/busybox").expect("these tests need Debian's busybox-static");
     let mut layer = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -405,6 +428,6 @@ fn busybox() -> Vec<u8> {
             .unwrap();
     }
     let layer = layer.into_inner().unwrap();
-    let config = serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]});
-    cloudeck_testkit::image::docker_archive(IMAGE, &[layer], &config)
+    let config = serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], "User": user});
+    cloudeck_testkit::image::docker_archive(name, &[layer], &config)
 }

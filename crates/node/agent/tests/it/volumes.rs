@@ -103,3 +103,35 @@ async fn a_token_is_renewed_when_four_fifths_of_its_life_are_over() {
     assert_eq!(look(470, "2").await, first, "too early");
     assert_ne!(look(15, "3").await, first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_although_another_volume_has_lost_its_config_map() {
+    let lab = Lab::new().await;
+    for name in ["a", "z"] {
+        lab.put(
+            "configmaps",
+            value!({"metadata": {"name": (name)}, "data": {"k": "1"}}),
+        )
+        .await;
+    }
+    let token = value!({"serviceAccountToken": {"path": "token", "expirationSeconds": 600}});
+    let mut made = shell(IDLE);
+    made.set_at(&["volumeMounts"], value!([{"name": "t", "mountPath": "/v"}]));
+    let volumes = value!([
+        {"name": "a", "configMap": {"name": "a"}},
+        {"name": "t", "projected": {"sources": [(token)]}},
+        {"name": "z", "configMap": {"name": "z"}}
+    ]);
+    lab.create("p", value!({"containers": [(made)], "volumes": (volumes)}))
+        .await;
+    let pod = lab.until_ready("p").await;
+    let first = lab.exec(&pod, "cat /v/token").await;
+    lab.pass(490);
+    // The volumes are looked at whenever one of their sources changes.
+    lab.remove("configmaps", "a").await;
+    eventually("a new token", async || {
+        let token = lab.exec(&pod, "cat /v/token").await;
+        token != first && token.split('.').count() == 3
+    })
+    .await;
+}
