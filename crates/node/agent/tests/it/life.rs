@@ -198,3 +198,40 @@ async fn a_runtime_that_the_node_does_not_have_runs_nothing() {
     lab.delete("runsc", None).await;
     lab.until_gone("runsc").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_could_not_be_created_is_created_from_the_image_that_its_name_means_later() {
+    const NAME: &str = "example.test/moving:1";
+    let lab = Lab::new().await;
+    lab.import(NAME, "nobody-here").await;
+    let mut made = shell(IDLE);
+    made.set_at(&["image"], NAME);
+    lab.create("p", value!({"containers": [(made)]})).await;
+    let fails = |pod: &Value| reason(container(pod, "c"), "waiting") == Some("CreateContainerError");
+    lab.until("p", "the failure", fails).await;
+    lab.import(NAME, "").await;
+    // The next attempt is due; the change of the pod has the agent look at the clock.
+    lab.pass(60);
+    lab.patch("pods", "p", value!({"metadata": {"labels": {"a": "1"}}}))
+        .await;
+    lab.until_ready("p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_file_system_that_a_killed_daemon_prepared_does_not_hold_up_another_image() {
+    const NAME: &str = "example.test/moving:1";
+    let lab = Lab::new().await;
+    lab.import(NAME, "nobody-here").await;
+    let mut made = shell(IDLE);
+    made.set_at(&["image"], NAME);
+    let volume = value!({"name": "v", "secret": {"secretName": "s"}});
+    lab.create("p", value!({"containers": [(made)], "volumes": [(volume)]}))
+        .await;
+    let pod = lab.until("p", "a pod", |_| true).await;
+    let key = format!("{}_c_0", pod.str_at(&["metadata", "uid"]).unwrap());
+    let before = lab.images().get(NAME).unwrap().unwrap();
+    lab.images().prepare_rootfs(&key, &before).await.unwrap();
+    lab.import(NAME, "").await;
+    lab.put("secrets", value!({"metadata": {"name": "s"}})).await;
+    lab.until_ready("p").await;
+}

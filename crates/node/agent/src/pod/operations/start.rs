@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudeck_controller::{EventType, ObjectReference};
-use cloudeck_image::Image;
+use cloudeck_image::{Image, RootFsError};
 use cloudeck_runtime::{ContainerId, Rootfs, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio::sync::watch;
@@ -149,29 +149,41 @@ impl Start<'_> {
         }
         let rootfs = self.rootfs(image).await.map_err(create_error)?;
         let image_id = facts.image_id.clone();
+        let log_path = log_dir(self.node(), self.pod)
+            .join(&self.wanted.name)
+            .join(format!("{}.log", self.wanted.attempt));
         let resolved = Resolved {
             attempt: self.wanted.attempt,
             image: facts,
             env,
             mounts: mounts.mounts,
             rootfs,
-            log_path: log_dir(self.node(), self.pod)
-                .join(&self.wanted.name)
-                .join(format!("{}.log", self.wanted.attempt)),
+            log_path,
             termination_path: Some(mounts.termination_path),
             memory_capacity_bytes: self.node().capacity.memory_bytes,
             seccomp_profiles: self.node().config.seccomp_dir(),
         };
-        make_parent(&resolved.log_path).map_err(|e| failed("CreateContainerError", e.to_string()))?;
-        let config = convert::container_config(self.pod, spec, container, resolved);
-        let created = self
-            .node()
-            .runtime
-            .create_container(&self.wanted.sandbox, config)
-            .await;
-        let id = created.map_err(|e| failed("CreateContainerError", chain(&e)))?;
+        let created = self.create(spec, container, resolved).await;
+        if created.is_err() {
+            // The next attempt may be at another image.
+            self.release_rootfs(self.wanted.attempt).await;
+        }
+        let id = created.map_err(create_error)?;
         self.event(EventType::Normal, "Created", "Container created");
         self.start(container, id, image_id).await
+    }
+
+    async fn create(
+        &self,
+        spec: &PodSpec,
+        container: &Container,
+        resolved: Resolved,
+    ) -> Result<ContainerId, String> {
+        make_parent(&resolved.log_path).map_err(|e| e.to_string())?;
+        let config = convert::container_config(self.pod, spec, container, resolved);
+        let runtime = &self.node().runtime;
+        let created = runtime.create_container(&self.wanted.sandbox, config).await;
+        created.map_err(|e| chain(&e))
     }
 
     async fn start(
@@ -262,13 +274,15 @@ impl Start<'_> {
     }
 
     async fn rootfs(&self, image: &Image) -> Result<Rootfs, String> {
-        let key = format!("{}_{}_{}", self.uid(), self.wanted.name, self.wanted.attempt);
-        let made = self
-            .node()
-            .images
-            .prepare_rootfs(&key, image)
-            .await
-            .map_err(|e| chain(&e))?;
+        let key = self.rootfs_key(self.wanted.attempt);
+        let images = &self.node().images;
+        let mut made = images.prepare_rootfs(&key, image).await;
+        if let Err(RootFsError::Taken { .. }) = made {
+            // Of an attempt whose daemon was killed before there was a container; the name means another image now.
+            self.release_rootfs(self.wanted.attempt).await;
+            made = images.prepare_rootfs(&key, image).await;
+        }
+        let made = made.map_err(|e| chain(&e))?;
         Ok(Rootfs {
             lowers: made.lowers,
             upper: made.upper,
@@ -277,20 +291,28 @@ impl Start<'_> {
         })
     }
 
-    /// The attempt before stays known (`lastState`, `logs --previous`); older ones go, and root file systems of both.
-    async fn forget_old_attempts(&self) {
-        let Some(last) = self.wanted.attempt.checked_sub(1) else {
-            return;
-        };
-        let node = self.node();
-        let key = |attempt: u32| format!("{}_{}_{attempt}", self.uid(), self.wanted.name);
-        if let Err(error) = node.images.release_rootfs(&key(last)).await {
+    fn rootfs_key(&self, attempt: u32) -> String {
+        format!("{}_{}_{attempt}", self.uid(), self.wanted.name)
+    }
+
+    async fn release_rootfs(&self, attempt: u32) {
+        let released = self.node().images.release_rootfs(&self.rootfs_key(attempt)).await;
+        if let Err(error) = released {
             tracing::debug!(
                 container = self.wanted.name,
                 error = chain(&error),
                 "root file system kept"
             );
         }
+    }
+
+    /// The attempt before stays known (`lastState`, `logs --previous`); older ones go, and root file systems of both.
+    async fn forget_old_attempts(&self) {
+        let Some(last) = self.wanted.attempt.checked_sub(1) else {
+            return;
+        };
+        let node = self.node();
+        self.release_rootfs(last).await;
         let containers = node.runtime.containers();
         for old in containers {
             let labels = &old.config.labels;
