@@ -48,7 +48,14 @@ impl Runtime {
         let created = self.ask(&sandbox, Operation::Create(create)).await;
         match created {
             Ok(Outcome::Pid { pid, degraded, user }) => {
-                sandbox.add(spec, pid, degraded, user);
+                if let Some(exit) = sandbox.add(spec, pid, degraded, user) {
+                    let (sandbox, container) = (sandbox.spec.id.clone(), id.clone());
+                    self.inner.emit(RuntimeEvent::ContainerExited {
+                        sandbox,
+                        container,
+                        exit,
+                    });
+                }
                 Ok(id)
             }
             other => {

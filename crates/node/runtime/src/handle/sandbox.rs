@@ -1,6 +1,6 @@
 //! The picture of one sandbox: what its files say, what its shim has told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +31,12 @@ struct Picture {
     /// Its end was asked for.
     ending: bool,
     containers: BTreeMap<ContainerId, Entry>,
+    /// Ends of containers that are not in the picture yet: told between the shim's report or answer and their coming in.
+    early: VecDeque<ExitRecord>,
 }
+
+/// Such ends are taken in the next moment, but for those of containers whose creation nobody waited for.
+const EARLY_MAX: usize = 64;
 
 /// One container.
 struct Entry {
@@ -52,6 +57,7 @@ impl Sandbox {
             infra_pid: 0,
             ending: false,
             containers: BTreeMap::new(),
+            early: VecDeque::new(),
         };
         Self {
             spec,
@@ -90,6 +96,9 @@ impl Sandbox {
                     entry.end(ends.iter().find(|end| end.container == *id));
                 }
             }
+            for end in ends {
+                picture.keep_early(end.clone());
+            }
             !picture.ending
         })
     }
@@ -103,7 +112,14 @@ impl Sandbox {
         self.change(|picture| picture.ending = true);
     }
 
-    pub(super) fn add(&self, spec: ContainerSpec, pid: i32, degraded: Vec<String>, user: Option<RunsAs>) {
+    /// Puts a container that was just created into the picture. Returns its end, should that have been told already.
+    pub(super) fn add(
+        &self,
+        spec: ContainerSpec,
+        pid: i32,
+        degraded: Vec<String>,
+        user: Option<RunsAs>,
+    ) -> Option<Exit> {
         let state = ContainerState::Created;
         let entry = Entry {
             spec: Arc::new(spec),
@@ -114,7 +130,7 @@ impl Sandbox {
             degraded,
             user,
         };
-        self.change(|picture| picture.containers.insert(entry.spec.id.clone(), entry));
+        self.change(|picture| picture.insert(entry))
     }
 
     /// Takes a container up that was there before this daemon: as its shim reports it, or as having ended.
@@ -144,7 +160,7 @@ impl Sandbox {
             }
             None => entry.end(end),
         }
-        self.change(|picture| picture.containers.insert(entry.spec.id.clone(), entry));
+        self.change(|picture| picture.insert(entry));
     }
 
     pub(super) fn forget(&self, id: &ContainerId) {
@@ -163,10 +179,15 @@ impl Sandbox {
         });
     }
 
-    /// `false` when there is no such container.
+    /// `false` when there is no such container yet: who puts it into the picture finds its end there.
     pub(super) fn on_exited(&self, id: &ContainerId, exit: Exit) -> bool {
         self.change(|picture| {
             let Some(entry) = picture.containers.get_mut(id) else {
+                picture.keep_early(ExitRecord {
+                    container: id.clone(),
+                    started_at_ns: 0,
+                    exit,
+                });
                 return false;
             };
             entry.state = ContainerState::Exited;
@@ -266,6 +287,33 @@ impl Sandbox {
     }
 }
 
+impl Picture {
+    fn keep_early(&mut self, end: ExitRecord) {
+        if self.containers.contains_key(&end.container) {
+            return;
+        }
+        if self.early.len() == EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back(end);
+    }
+
+    /// Puts a container in, as having ended if that is known by now or its shim is gone. Returns the end if it was told
+    /// early.
+    fn insert(&mut self, mut entry: Entry) -> Option<Exit> {
+        let position = self.early.iter().position(|end| end.container == entry.spec.id);
+        let early = position.and_then(|position| self.early.remove(position));
+        let orphaned = entry.state != ContainerState::Exited && self.link.is_none();
+        if entry.exit.is_none() && (early.is_some() || orphaned) {
+            let started_at_ns = entry.started_at_ns;
+            entry.end(early.as_ref());
+            entry.started_at_ns = entry.started_at_ns.max(started_at_ns);
+        }
+        self.containers.insert(entry.spec.id.clone(), entry);
+        early.map(|end| end.exit)
+    }
+}
+
 impl Entry {
     fn end(&mut self, record: Option<&ExitRecord>) {
         self.state = ContainerState::Exited;
@@ -276,3 +324,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
