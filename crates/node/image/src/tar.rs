@@ -7,8 +7,8 @@
 use std::io::{self, Read};
 
 const BLOCK: usize = 512;
-/// The most that one extension header (a long name, a PAX record set) may hold. PAX carries extended attributes, of
-/// which Linux allows 64 KiB each; Go's reader stops at the same megabyte.
+/// The most that the extension headers of one entry (long names, PAX record sets) may hold together. PAX carries extended attributes, of
+/// which Linux allows 64 KiB each; Go's reader stops at the same megabyte, for each header.
 const EXTENSION_MAX: u64 = 1 << 20;
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
@@ -19,6 +19,8 @@ pub(crate) struct TarReader<R> {
     remaining: u64,
     /// Fill after that data up to the block border.
     padding: u64,
+    /// How much the extension headers of the next entry may still hold.
+    extension_room: u64,
 }
 
 /// One member of the archive.
@@ -64,7 +66,7 @@ pub(crate) enum TarError {
     Checksum,
     #[error("archive header field {0} is malformed")]
     Field(&'static str),
-    #[error("archive extension header is larger than {EXTENSION_MAX} bytes")]
+    #[error("archive extension headers of one entry are larger than {EXTENSION_MAX} bytes")]
     ExtensionTooLarge,
     #[error("archive has a malformed PAX record")]
     Pax,
@@ -92,11 +94,13 @@ impl<R: Read> TarReader<R> {
             input,
             remaining: 0,
             padding: 0,
+            extension_room: EXTENSION_MAX,
         }
     }
 
     /// The next entry, or none at the end of the archive. Unread data of the one before is skipped.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+        self.extension_room = EXTENSION_MAX;
         let mut overrides = Overrides::default();
         loop {
             self.skip_data()?;
@@ -197,9 +201,8 @@ impl<R: Read> TarReader<R> {
     }
 
     fn read_extension(&mut self) -> Result<Vec<u8>, TarError> {
-        if self.remaining > EXTENSION_MAX {
-            return Err(TarError::ExtensionTooLarge);
-        }
+        let room = self.extension_room.checked_sub(self.remaining);
+        self.extension_room = room.ok_or(TarError::ExtensionTooLarge)?;
         let mut data = Vec::new();
         self.read_to_end(&mut data)?;
         Ok(data)

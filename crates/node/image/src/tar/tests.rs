@@ -108,6 +108,25 @@ fn an_extension_of_any_stated_size_allocates_no_more_than_the_limit() {
 }
 
 #[test]
+fn many_extensions_of_one_entry_hold_no_more_together_than_one_may() {
+    let attribute = vec![b'x'; 600 << 10];
+    let bytes = |count: u32| {
+        archive(|builder| {
+            for number in 0..count {
+                let name = format!("SCHILY.xattr.user.{number}");
+                let records = [(name.as_str(), attribute.as_slice())];
+                builder.append_pax_extensions(records).unwrap();
+            }
+            file(builder, "a", b"1");
+        })
+    };
+    assert!(matches!(walk(&bytes(2)), Err(TarError::ExtensionTooLarge)));
+    // The next entry begins anew.
+    let twice = [bytes(1)[..].strip_suffix(&[0; 1024]).unwrap(), &bytes(1)].concat();
+    assert_eq!(walk(&twice).unwrap().len(), 2);
+}
+
+#[test]
 fn a_cut_archive_is_an_error_except_at_a_header() {
     let whole = archive(|b| file(b, "x", &[7; 700]));
     assert!(walk(&whole[..512 + 600]).is_err());
