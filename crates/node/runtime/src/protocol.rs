@@ -58,6 +58,16 @@ pub(crate) enum Operation {
     Quit,
 }
 
+impl Operation {
+    /// How many descriptors are attached to the reply when it is done as asked.
+    pub(crate) fn descriptors_in_reply(&self) -> usize {
+        match self {
+            Self::Exec(spec) => usize::from(spec.terminal.is_some()),
+            _ => 0,
+        }
+    }
+}
+
 /// As much of a container's configuration as the shim itself needs. The rest, which may be long, is read from its file by
 /// the container's process alone: the shim stays small.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -184,6 +194,11 @@ impl Inbox {
         let got = scm::receive(socket, &mut buffer, &mut self.fds)?;
         self.bytes.extend_from_slice(&buffer[..got]);
         Ok(got > 0)
+    }
+
+    /// Whether no part of a message waits for its rest.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The next whole message.

@@ -33,8 +33,15 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Shared {
     next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
     execs: Mutex<HashMap<u64, oneshot::Sender<i32>>>,
+}
+
+/// Who waits for a reply.
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    /// How many descriptors come with the reply, should it be a good one.
+    descriptors: usize,
 }
 
 /// The end that talks to the shim, to be run as a task.
@@ -72,7 +79,11 @@ impl Link {
     pub(super) async fn ask_with(&self, operation: Operation, fds: Vec<OwnedFd>) -> Result<Answer, Gone> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        lock(&self.shared.waiting).insert(id, sender);
+        let waiting = Waiting {
+            answer: sender,
+            descriptors: operation.descriptors_in_reply(),
+        };
+        lock(&self.shared.waiting).insert(id, waiting);
         let sent = self.queue.send((frame(&Request { id, operation }), fds)).await;
         if sent.is_err() {
             lock(&self.shared.waiting).remove(&id);
@@ -124,22 +135,37 @@ impl Wire {
         }
         loop {
             match self.inbox.next::<FromShim>() {
-                Ok(Some(FromShim::Reply { id, outcome })) => {
-                    let fds = std::mem::take(&mut self.inbox.fds);
-                    if let Some(waiter) = lock(&self.shared.waiting).remove(&id) {
-                        let _ = waiter.send((outcome, fds));
-                    }
-                }
+                Ok(Some(FromShim::Reply { id, outcome })) => self.reply(id, outcome),
                 Ok(Some(FromShim::ExecExited { exec, code })) => {
                     if let Some(waiter) = lock(&self.shared.execs).remove(&exec) {
                         let _ = waiter.send(code);
                     }
                 }
                 Ok(Some(other)) => news(other),
-                Ok(None) => return true,
+                Ok(None) => {
+                    if self.inbox.is_empty() {
+                        // Descriptors come with the first byte of their message: these are of one that has been dealt
+                        // with: a shim may have attached a terminal to bad news.
+                        self.inbox.fds.clear();
+                    }
+                    return true;
+                }
                 Err(_) => return false,
             }
         }
+    }
+
+    /// Hands on a reply with the descriptors that are its own: those behind them belong to replies that come later.
+    fn reply(&mut self, id: u64, outcome: Outcome) {
+        let Some(waiting) = lock(&self.shared.waiting).remove(&id) else {
+            return;
+        };
+        let count = match outcome {
+            Outcome::Failed(_) => 0,
+            _ => waiting.descriptors.min(self.inbox.fds.len()),
+        };
+        let fds = self.inbox.fds.drain(..count).collect();
+        let _ = waiting.answer.send((outcome, fds));
     }
 
     async fn send(&mut self, bytes: Vec<u8>, mut fds: Vec<OwnedFd>) -> io::Result<()> {
@@ -161,3 +187,6 @@ impl Wire {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

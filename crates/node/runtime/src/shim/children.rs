@@ -174,11 +174,12 @@ impl Shim {
             },
         };
         exec.sync = None;
+        let mut fds = std::mem::take(&mut exec.terminal);
         if matches!(outcome, Outcome::Failed(_)) {
-            // Its end is part of the answer.
+            // Its end is part of the answer, and a terminal nothing that the daemon would look for.
             exec.peer = 0;
+            fds.clear();
         }
-        let fds = std::mem::take(&mut exec.terminal);
         if let Some(waiter) = exec.waiter.take() {
             self.reply(waiter, outcome, fds);
         }
