@@ -13,20 +13,27 @@ use super::payload::Payload;
 
 const DATA: &str = "..data";
 const DATA_NEXT: &str = "..data_tmp";
+/// What the names of directories with content begin with; a number follows.
+const CONTENT: &str = "..v";
 
-/// Writes the payload; does nothing when it stands already.
+/// Writes the payload; what stands of it already is left, and what a swap that was cut off has left is put right.
 pub(super) fn write(dir: &Path, payload: &Payload, fs_group: Option<i64>) -> Result<(), SetUpError> {
     for path in payload.files.keys() {
         check_relative(path)?;
     }
     fs::create_dir_all(dir).map_err(SetUpError::io("make", dir))?;
     let current = fs::read_link(dir.join(DATA)).ok();
-    if current
-        .as_ref()
-        .is_some_and(|name| same(&dir.join(name), payload))
-    {
-        return Ok(());
-    }
+    let standing = current.filter(|name| same(&dir.join(name), payload));
+    let name = match standing {
+        Some(name) => name,
+        None => swap_in(dir, payload, fs_group)?.into(),
+    };
+    link_names(dir, payload)?;
+    sweep(dir, &name)
+}
+
+/// Makes a directory with the payload that `..data` points to. Returns its name.
+fn swap_in(dir: &Path, payload: &Payload, fs_group: Option<i64>) -> Result<String, SetUpError> {
     let name = fresh_name(dir);
     let next = dir.join(&name);
     fill(&next, payload, fs_group)?;
@@ -34,12 +41,7 @@ pub(super) fn write(dir: &Path, payload: &Payload, fs_group: Option<i64>) -> Res
     remove_if_there(&link)?;
     symlink(&name, &link).map_err(SetUpError::io("link", &link))?;
     fs::rename(&link, dir.join(DATA)).map_err(SetUpError::io("swap in", &next))?;
-    link_names(dir, payload)?;
-    if let Some(old) = current {
-        let old = dir.join(old);
-        fs::remove_dir_all(&old).map_err(SetUpError::io("remove", &old))?;
-    }
-    Ok(())
+    Ok(name)
 }
 
 fn check_relative(path: &str) -> Result<(), SetUpError> {
@@ -66,11 +68,11 @@ fn fresh_name(dir: &Path) -> String {
             entry
                 .file_name()
                 .to_str()?
-                .strip_prefix("..v")?
+                .strip_prefix(CONTENT)?
                 .parse::<u64>()
                 .ok()
         });
-    format!("..v{}", numbers.max().unwrap_or(0) + 1)
+    format!("{CONTENT}{}", numbers.max().unwrap_or(0) + 1)
 }
 
 fn fill(dir: &Path, payload: &Payload, fs_group: Option<i64>) -> Result<(), SetUpError> {
@@ -114,6 +116,18 @@ fn link_names(dir: &Path, payload: &Payload) -> Result<(), SetUpError> {
         let visible = name.to_str().is_some_and(|name| !name.starts_with(".."));
         if visible && !name.to_str().is_some_and(|name| wanted.contains(name)) {
             remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what earlier swaps have left but for the content that is shown now.
+fn sweep(dir: &Path, shown: &Path) -> Result<(), SetUpError> {
+    for entry in fs::read_dir(dir).map_err(SetUpError::io("list", dir))?.flatten() {
+        let name = entry.file_name();
+        let is_content = name.to_str().is_some_and(|name| name.starts_with(CONTENT));
+        if is_content && shown.as_os_str() != name {
+            fs::remove_dir_all(entry.path()).map_err(SetUpError::io("remove", &entry.path()))?;
         }
     }
     Ok(())
@@ -189,6 +203,23 @@ mod tests {
         let before = fs::read_link(root.path().join(DATA)).unwrap();
         write(root.path(), &payload(&[("a", "1")]), None).unwrap();
         assert_eq!(fs::read_link(root.path().join(DATA)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_swap_that_was_cut_off_is_finished_the_next_time() {
+        let root = tempfile::tempdir().unwrap();
+        let payload = payload(&[("a", "1"), ("d/b", "2")]);
+        write(root.path(), &payload, None).unwrap();
+        // As if killed after the new directory was swapped in: names and old content as they were before.
+        fs::remove_file(root.path().join("a")).unwrap();
+        fs::remove_file(root.path().join("d")).unwrap();
+        symlink("..data/old", root.path().join("old")).unwrap();
+        fs::create_dir(root.path().join("..v0")).unwrap();
+        write(root.path(), &payload, None).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("a")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(root.path().join("d/b")).unwrap(), "2");
+        assert!(fs::symlink_metadata(root.path().join("old")).is_err());
+        assert!(!root.path().join("..v0").exists(), "the old content");
     }
 
     #[test]
