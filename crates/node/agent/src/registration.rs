@@ -12,6 +12,7 @@ use cloudeck_controller::{EventType, ObjectReference};
 use cloudeck_machinery::time::{MicroTime, Time};
 use cloudeck_machinery::{GroupVersionResource, Reason, Status, Value, value};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::machine::MachineInfo;
 use crate::node::Node;
@@ -20,63 +21,147 @@ use crate::node::Node;
 const STATUS_INTERVAL: Duration = Duration::from_mins(5);
 /// Upstream's `nodeLeaseDurationSeconds`.
 const LEASE_SECONDS: i32 = 40;
+/// After the first failure; doubled with every further one.
 const RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// How long a node that is known already is not spoken of until its agent is ready again: what runs on it has never
 /// stopped, and one word of "not ready" takes its pods out of their Services.
 const RETURN: Duration = Duration::from_secs(20);
 
-/// Registers the node and keeps its status and lease fresh until the scope shuts down.
+/// Registers the node and keeps its status and lease fresh until the scope shuts down. A node that is deleted while its
+/// agent runs is registered once more; upstream's stays away until its kubelet starts again.
 ///
 /// `ready` turns true once pods can run. Until then a node that stood in the API before keeps its status for a while.
-pub(crate) async fn run(node: Arc<Node>, port: u16, mut ready: watch::Receiver<bool>) {
-    let info = MachineInfo::read();
+pub(crate) async fn run(node: Arc<Node>, port: u16, ready: watch::Receiver<bool>) {
     let own = format!("metadata.name={}", node.config.node_name);
     let own = InformerConfig::all("", "v1", "nodes").with_field_selector(own);
     let mut sights = Informer::start(&node.scope, node.client.clone(), own).subscribe();
-    let mut said = None;
-    let is_new = register(&node, &info, port).await;
-    tell(&node, "Starting", "Starting kubelet.".to_owned());
-    let mut status_due = tokio::time::Instant::now();
-    if !is_new && !*ready.borrow() {
-        status_due += RETURN;
+    let mut keeper = Keeper {
+        info: MachineInfo::read(),
+        node,
+        port,
+        ready,
+        said: None,
+        status: Timer::now(),
+        lease: Timer::now(),
+    };
+    let is_new = register(&keeper.node, &keeper.info, port).await;
+    tell(&keeper.node, "Starting", "Starting kubelet.".to_owned());
+    if !is_new && !*keeper.ready.borrow() {
+        keeper.status.due = Instant::now() + RETURN;
     }
-    let mut lease_due = tokio::time::Instant::now();
     loop {
-        if status_due <= tokio::time::Instant::now() {
-            let is_ready = *ready.borrow_and_update();
-            status_due = tokio::time::Instant::now() + STATUS_INTERVAL;
-            match send_status(&node, &info, port, is_ready).await {
-                Ok(()) => said = Some(is_ready),
-                Err(error) => {
-                    tracing::warn!(%error, "node status not taken");
-                    status_due = tokio::time::Instant::now() + RETRY;
-                }
-            }
-        }
-        if lease_due <= tokio::time::Instant::now() {
-            lease_due = tokio::time::Instant::now() + node.config.lease_interval;
-            if let Err(error) = renew_lease(&node).await {
-                tracing::warn!(%error, "node lease not renewed");
-                lease_due = tokio::time::Instant::now() + RETRY;
-            }
-        }
+        keeper.send_what_is_due().await;
+        let due = keeper.status.due.min(keeper.lease.due);
         tokio::select! {
-            () = tokio::time::sleep_until(status_due.min(lease_due)) => {}
+            () = tokio::time::sleep_until(due) => {}
             sight = sights.next() => {
                 let there = sight.new.map(|object| object.tree());
-                if let (Some(there), Some(said)) = (there, said)
-                    && !stands(&there, said)
-                {
-                    status_due = tokio::time::Instant::now();
+                if keeper.wants_to_speak(there.as_ref()) {
+                    keeper.status.due = Instant::now();
                 }
             }
-            changed = ready.changed() => {
+            changed = keeper.ready.changed() => {
                 if changed.is_err() {
                     // Nothing will change any more; only the timers go on.
-                    tokio::time::sleep_until(status_due.min(lease_due)).await;
+                    tokio::time::sleep_until(due).await;
+                } else {
+                    keeper.status.due = Instant::now();
                 }
-                status_due = tokio::time::Instant::now();
             }
+        }
+    }
+}
+
+/// What is said of the node, and when it is said again.
+struct Keeper {
+    node: Arc<Node>,
+    info: MachineInfo,
+    port: u16,
+    ready: watch::Receiver<bool>,
+    /// Whether the node was said to be ready, once something was said.
+    said: Option<bool>,
+    status: Timer,
+    lease: Timer,
+}
+
+/// When something is sent next, and how long it waits after the next failure.
+struct Timer {
+    due: Instant,
+    retry: Duration,
+}
+
+impl Timer {
+    fn now() -> Self {
+        Self {
+            due: Instant::now(),
+            retry: RETRY,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
+    fn succeeded(&mut self, interval: Duration) {
+        self.due = Instant::now() + interval;
+        self.retry = RETRY;
+    }
+
+    fn failed(&mut self) {
+        self.due = Instant::now() + self.retry;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+    }
+}
+
+impl Keeper {
+    async fn send_what_is_due(&mut self) {
+        if self.status.is_due() {
+            let ready = *self.ready.borrow_and_update();
+            match send_status(&self.node, &self.info, self.port, ready).await {
+                Ok(()) => {
+                    self.said = Some(ready);
+                    self.status.succeeded(STATUS_INTERVAL);
+                }
+                Err(status) if status.reason == Reason::NotFound => {
+                    self.come_back().await;
+                    self.status.failed();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "node status not taken");
+                    self.status.failed();
+                }
+            }
+        }
+        if self.lease.is_due() {
+            match renew_lease(&self.node).await {
+                Ok(()) => self.lease.succeeded(self.node.config.lease_interval),
+                Err(status) if status.reason == Reason::NotFound => {
+                    self.come_back().await;
+                    self.status.due = Instant::now();
+                    self.lease.failed();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "node lease not renewed");
+                    self.lease.failed();
+                }
+            }
+        }
+    }
+
+    /// The node was deleted: registers it again. What could not be said is said again like after any failure: should
+    /// something be missing that a registration does not bring, this would not end.
+    async fn come_back(&self) {
+        tracing::warn!("node object is gone; registering it again");
+        register(&self.node, &self.info, self.port).await;
+    }
+
+    /// Whether what is there of the node calls for a word: others have made something else of it, or it is gone.
+    fn wants_to_speak(&self, there: Option<&Value>) -> bool {
+        match (self.said, there) {
+            (Some(said), Some(there)) => !stands(there, said),
+            (Some(_), None) => true,
+            (None, _) => false,
         }
     }
 }
@@ -88,6 +173,7 @@ fn nodes() -> GroupVersionResource {
 /// Whether the node was not there before.
 async fn register(node: &Node, info: &MachineInfo, port: u16) -> bool {
     let name = &node.config.node_name;
+    let mut retry = RETRY;
     loop {
         let mut object = value!({
             "apiVersion": "v1", "kind": "Node",
@@ -104,7 +190,8 @@ async fn register(node: &Node, info: &MachineInfo, port: u16) -> bool {
             }
             Err(status) => {
                 tracing::debug!(error = %status, "node not registered; trying again");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(LONGEST_RETRY);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use cloudeck_machinery::{Value, value};
 
-use crate::lab::{IDLE, IMAGE, Lab, condition, container, eventually, shell};
+use crate::lab::{IDLE, IMAGE, Lab, NODE, condition, container, eventually, shell};
 
 fn reason<'a>(status: &'a Value, state: &str) -> Option<&'a str> {
     status.str_at(&["state", state, "reason"])
@@ -234,4 +234,19 @@ async fn a_root_file_system_that_a_killed_daemon_prepared_does_not_hold_up_anoth
     lab.import(NAME, "").await;
     lab.put("secrets", value!({"metadata": {"name": "s"}})).await;
     lab.until_ready("p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_deleted_registers_again() {
+    let lab = Lab::new().await;
+    let ready = |node: &Value| condition(node, "Ready") == Some("True");
+    let first = lab.until_node("a ready node", ready).await;
+    lab.remove("nodes", NODE).await;
+    let uid = |node: &Value| node.str_at(&["metadata", "uid"]).map(str::to_owned);
+    let again = |node: &Value| ready(node) && uid(node) != uid(&first);
+    let second = lab.until_node("the node once more", again).await;
+    assert_eq!(
+        second.at(&["metadata", "labels"]),
+        first.at(&["metadata", "labels"])
+    );
 }
