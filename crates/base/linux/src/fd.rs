@@ -1,7 +1,7 @@
 //! Descriptors: the ones that must not leak over an `exec`, and the three that must.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::check;
 
@@ -90,7 +90,60 @@ pub fn set_window_size(fd: impl AsFd, columns: u16, rows: u16) -> io::Result<()>
 /// Those of `close_range(2)`. Owners of what was open must not use (or drop) it afterwards: only for a process that will
 /// do neither.
 pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: integers only. What it means for owners is said above; there is no memory that depends on a descriptor.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    close_range(first, u32::MAX)
+}
+
+/// Closes every descriptor but the standard ones and those `kept`.
+///
+/// # Errors
+/// As for [`close_from`], and with the same demand on owners.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut first = 3;
+    let next = |first| {
+        let numbers = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs());
+        numbers.filter(|fd| *fd >= first).min()
+    };
+    while let Some(fd) = next(first) {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: integers only. What it means for owners is for the callers to say; there is no memory that depends on a
+    // descriptor.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clone::{CloneArgs, Forked, fork};
+
+    fn is_open(fd: i32) -> bool {
+        // SAFETY: plain fcntl; a number that is not open is an error.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    }
+
+    #[test]
+    fn all_but_the_kept_descriptors_are_closed() {
+        let pipes: Vec<_> = (0..4).map(|_| pipe().unwrap()).collect();
+        let kept = [pipes[3].1.as_fd(), pipes[1].0.as_fd(), pipes[1].1.as_fd()];
+        // SAFETY: the child makes system calls only: no lock of another thread matters to it, and it never returns.
+        let forked = unsafe { fork(CloneArgs::default()) }.unwrap();
+        let Forked::Parent { pid, .. } = forked else {
+            let done = close_all_but(&kept).is_ok();
+            let open = |fd: &OwnedFd| is_open(fd.as_raw_fd());
+            let right = [&pipes[3].1, &pipes[1].0, &pipes[1].1].into_iter().all(open)
+                && ![&pipes[0].0, &pipes[0].1, &pipes[2].0, &pipes[2].1, &pipes[3].0]
+                    .into_iter()
+                    .any(open);
+            crate::process::exit_now(if done && right && is_open(2) { 7 } else { 1 });
+        };
+        assert_eq!(crate::process::reap(pid).unwrap().code, 7);
+    }
 }

@@ -64,9 +64,23 @@ pub(crate) struct Birth<'shim> {
     pub(crate) stdio: Option<[BorrowedFd<'shim>; 3]>,
 }
 
+impl Birth<'_> {
+    /// Lets go of everything of the shim's that is not meant for this process. Among it are the other ends of what is
+    /// meant for it, and the daemon's connection: as long as they are open here, nobody hears that the shim has died.
+    fn keep_alone(&self, more: Option<BorrowedFd<'_>>) -> Result<(), SetupError> {
+        let stdio = self.stdio.into_iter().flatten();
+        let kept: Vec<_> = [self.infra, self.shim]
+            .into_iter()
+            .chain(stdio)
+            .chain(more)
+            .collect();
+        fd::close_all_but(&kept).step(|| "close descriptors".to_owned())
+    }
+}
+
 /// Becomes the container. Does not come back.
 pub(crate) fn container(birth: &Birth<'_>) -> ! {
-    let failure = match prepare(birth) {
+    let failure = match birth.keep_alone(None).and_then(|()| prepare(birth)) {
         Ok((spec, limits)) => {
             let mut none = Vec::new();
             match receive_packet::<()>(birth.shim, &mut none) {

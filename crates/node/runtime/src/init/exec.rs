@@ -12,7 +12,10 @@ use crate::spec::ContainerSpec;
 /// Becomes the process. The shim has forked it into the container's pid namespace (and cgroup, on version 2). Does not
 /// come back.
 pub(crate) fn exec(birth: &Birth<'_>, container: BorrowedFd<'_>, wanted: &ExecSpec) -> ! {
-    let failure = match prepare(birth, container, wanted) {
+    let prepared = birth
+        .keep_alone(Some(container))
+        .and_then(|()| prepare(birth, container, wanted));
+    let failure = match prepared {
         Ok((spec, identity, filter)) => {
             let env = [spec.config.env.as_slice(), wanted.env.as_slice()].concat();
             program::run_as(

@@ -124,6 +124,27 @@ async fn a_dead_shim_takes_its_containers_along_and_leaves_known_ends() {
 }
 
 #[tokio::test]
+async fn the_death_of_a_shim_is_noticed_while_a_container_waits_to_be_started() {
+    let lab = Lab::new().await;
+    let mut events = lab.runtime().events();
+    let sandbox = lab.sandbox().await;
+    let created = lab.runtime().create_container(&sandbox, lab.shell("true"));
+    let id = created.await.unwrap();
+    let status = lab.runtime().sandbox_status(&sandbox).unwrap();
+    let pid = lab.runtime().container_status(&id).unwrap().pid;
+    kill(status.shim_pid);
+    within("the news", async {
+        while !matches!(events.recv().await.unwrap(), RuntimeEvent::ShimDied { sandbox: id } if id == sandbox)
+        {
+        }
+    })
+    .await;
+    gone(pid).await;
+    let after = lab.runtime().container_status(&id).unwrap();
+    assert_eq!((after.state, after.exit), (ContainerState::Exited, None));
+}
+
+#[tokio::test]
 async fn a_dead_infra_process_ends_the_pod() {
     let lab = Lab::new().await;
     let mut events = lab.runtime().events();
