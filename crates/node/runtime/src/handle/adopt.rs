@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sandbox::Sandbox;
-use super::{Inner, blocking, containers, link, lock, sandboxes_dir, spawn};
+use super::{Inner, blocking, containers, link, lock, purge, sandboxes_dir, spawn};
 use crate::error::OpenError;
 use crate::exits::{self, ExitRecord};
 use crate::protocol::{ContainerReport, FromShim, Operation, Outcome};
@@ -33,6 +33,8 @@ struct Found {
     dir: PathBuf,
     containers: Vec<ContainerSpec>,
     ends: Vec<ExitRecord>,
+    /// Of a shim of this boot.
+    record: Option<ShimRecord>,
     shim: Option<spawn::Greeted>,
 }
 
@@ -67,7 +69,10 @@ fn find_one(dir: &Path, boot_id: &str) -> Option<Found> {
         }
     };
     let record: Option<ShimRecord> = spec::read(&dir.join(spec::SHIM_FILE)).ok();
-    let shim = record.and_then(|record| spawn::reach(&record, &spec.socket, &spec.id, boot_id));
+    let record = record.filter(|record| record.boot_id == boot_id);
+    let shim = record
+        .as_ref()
+        .and_then(|record| spawn::reach(record, &spec.socket, &spec.id));
     let containers = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let containers = containers.filter_map(|entry| spec::read(&entry.path().join(spec::CONTAINER_FILE)).ok());
     let containers = containers.collect();
@@ -77,6 +82,7 @@ fn find_one(dir: &Path, boot_id: &str) -> Option<Found> {
         dir: dir.to_owned(),
         containers,
         ends,
+        record,
         shim,
     })
 }
@@ -87,6 +93,7 @@ async fn take_up(inner: &Arc<Inner>, found: Found) {
         dir,
         containers,
         ends,
+        record,
         shim,
     } = found;
     let sandbox = Arc::new(Sandbox::new(spec, dir));
@@ -95,6 +102,9 @@ async fn take_up(inner: &Arc<Inner>, found: Found) {
         None => None,
     };
     let gone = reports.is_none();
+    if let Some(record) = record.filter(|_| gone) {
+        end_shim(&sandbox, record).await;
+    }
     let reports = reports.unwrap_or_default();
     for spec in containers {
         let report = reports.iter().find(|report| report.container == spec.id);
@@ -115,6 +125,14 @@ async fn take_up(inner: &Arc<Inner>, found: Found) {
         kill_rest(inner, &sandbox).await;
     }
     lock(&inner.sandboxes).insert(sandbox.spec.id.clone(), sandbox);
+}
+
+/// Ends a shim that cannot be talked to, should it live: its sandbox counts as dead from now on. Its infra process goes
+/// along.
+async fn end_shim(sandbox: &Sandbox, record: ShimRecord) {
+    if let Err(error) = blocking(move || purge::kill_shim(&record)).await {
+        tracing::warn!(sandbox = %sandbox.spec.id, %error, "shim that does not answer not killed");
+    }
 }
 
 /// Connects the picture with its shim. With `ask`, returns what runs there; `None` when the shim is gone.
@@ -153,14 +171,14 @@ pub(super) async fn connect(
     if !ask {
         return Some(Vec::new());
     }
-    match link.ask(Operation::State).await {
-        Ok((
+    match tokio::time::timeout(spawn::GREETING_LIMIT, link.ask(Operation::State)).await {
+        Ok(Ok((
             Outcome::State {
                 infra_alive,
                 containers,
             },
             _,
-        )) => {
+        ))) => {
             if !infra_alive {
                 sandbox.on_infra_gone();
             }

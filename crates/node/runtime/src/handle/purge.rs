@@ -71,7 +71,8 @@ fn kill_shims(config: &RuntimeConfig, report: &mut PurgeReport) {
     }
 }
 
-fn kill_shim(record: &ShimRecord) -> io::Result<()> {
+/// Kills the shim that the record of this boot tells of, if it lives, and waits for its end.
+pub(super) fn kill_shim(record: &ShimRecord) -> io::Result<()> {
     let Ok(shim) = pidfd::open(record.pid) else {
         return Ok(());
     };

@@ -44,7 +44,7 @@ fn at(what: &'static str) -> impl FnOnce(io::Error) -> ShimError {
 
 /// How long a shim may take to set its sandbox up, or a living one to greet: far beyond what it needs, for a machine that
 /// is very busy.
-const GREETING_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const GREETING_LIMIT: Duration = Duration::from_secs(20);
 
 /// The program at `path` on a mount of its own that is read-only: through `/proc/<pid>/exe` of a shim or of a container
 /// that is being made, nobody can open it for writing (CVE-2019-5736).
@@ -117,10 +117,10 @@ fn spawn_into(program: &str, dir: &Path, socket: &UnixStream, cgroup: &Path) -> 
     clone::spawn_into_cgroup(&program, &argv, socket.as_fd(), null.as_fd(), group.as_fd())
 }
 
-/// Reaches the shim that `record` tells of; `None` when it is gone.
-pub(super) fn reach(record: &ShimRecord, socket: &Path, id: &SandboxId, boot_id: &str) -> Option<Greeted> {
+/// Reaches the shim that `record`, which is of this boot, tells of; `None` when it is gone or cannot be talked to.
+pub(super) fn reach(record: &ShimRecord, socket: &Path, id: &SandboxId) -> Option<Greeted> {
     let is_same = |pid: i32| process::start_time(pid).is_ok_and(|time| time == record.start_time);
-    if record.boot_id != boot_id || record.version > VERSION || !is_same(record.pid) {
+    if record.version > VERSION || !is_same(record.pid) {
         return None;
     }
     let stream = UnixStream::connect(socket).ok()?;

@@ -41,7 +41,7 @@ pub(crate) fn clone_flags(sandbox: &SandboxSpec) -> i32 {
 /// Becomes the infra process. Does not come back.
 pub(crate) fn infra(sandbox: &SandboxSpec, shim: BorrowedFd<'_>) -> ! {
     let _ = process::set_dumpable(false);
-    if let Err(error) = set_up(sandbox) {
+    if let Err(error) = stay_with(shim).and_then(|()| set_up(sandbox)) {
         let _ = send_packet(shim, &FromInit::Failed(error.into()), &[]);
         process::exit_now(1);
     }
@@ -49,7 +49,10 @@ pub(crate) fn infra(sandbox: &SandboxSpec, shim: BorrowedFd<'_>) -> ! {
         degraded: Vec::new(),
         user: None,
     };
-    let _ = send_packet(shim, &ready, &[]);
+    if send_packet(shim, &ready, &[]).is_err() {
+        // The shim has died, perhaps while no signal told of that.
+        process::exit_now(1);
+    }
     let _ = fd::close_from(0);
     loop {
         match signal::wait_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGCHLD]) {
@@ -57,6 +60,13 @@ pub(crate) fn infra(sandbox: &SandboxSpec, shim: BorrowedFd<'_>) -> ! {
             _ => process::exit_now(0),
         }
     }
+}
+
+/// Makes the infra process die with the shim, also while it is set up. The change of user undoes the signal, so it is set
+/// once more then; between the two, that the shim is not there to hear tells as much, as nothing else holds its end open.
+fn stay_with(shim: BorrowedFd<'_>) -> Result<(), SetupError> {
+    process::set_parent_death_signal(libc::SIGKILL).step(|| "follow the shim".to_owned())?;
+    fd::close_all_but(&[shim]).step(|| "close descriptors".to_owned())
 }
 
 fn set_up(sandbox: &SandboxSpec) -> Result<(), SetupError> {

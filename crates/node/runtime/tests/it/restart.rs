@@ -145,6 +145,64 @@ async fn the_death_of_a_shim_is_noticed_while_a_container_waits_to_be_started() 
 }
 
 #[tokio::test]
+async fn an_infra_process_does_not_outlive_a_shim_that_dies_while_it_is_set_up() {
+    let lab = Lab::new().await;
+    let model = lab.sandbox().await;
+    let sandboxes = lab.path("state/sandboxes");
+    let text = std::fs::read_to_string(sandboxes.join(model.as_str()).join("sandbox.json")).unwrap();
+    for number in 0..5 {
+        let other = format!("{number}").repeat(64);
+        let dir = sandboxes.join(&other);
+        std::fs::create_dir(&dir).unwrap();
+        let text = text
+            .replace(model.as_str(), &other)
+            .replace(&model.as_str()[..16], &other[..16]);
+        std::fs::write(dir.join("sandbox.json"), text).unwrap();
+        let (_daemon, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut shim = std::process::Command::new(&lab.config.shim_exe)
+            .arg(cloudeck_runtime::SHIM_WORD)
+            .arg(&dir)
+            .stdin(std::os::fd::OwnedFd::from(theirs))
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", shim.id());
+        let infra = loop {
+            let text = std::fs::read_to_string(&children).unwrap();
+            if let Some(child) = text.split_ascii_whitespace().next() {
+                break child.parse().unwrap();
+            }
+        };
+        shim.kill().unwrap();
+        shim.wait().unwrap();
+        gone(infra).await;
+    }
+}
+
+#[tokio::test]
+async fn a_shim_that_cannot_be_reached_is_ended_with_its_sandbox() {
+    let mut lab = Lab::new().await;
+    let sandbox = lab.sandbox().await;
+    let id = lab.start(&sandbox, lab.shell("echo up; sleep 1000")).await;
+    lab.wrote(&id, "up").await;
+    let status = lab.runtime().sandbox_status(&sandbox).unwrap();
+    let pid = lab.runtime().container_status(&id).unwrap().pid;
+    lab.kill_daemon().await;
+    let file = lab
+        .path("state/sandboxes")
+        .join(sandbox.as_str())
+        .join("sandbox.json");
+    let spec: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    std::fs::remove_file(spec["socket"].as_str().unwrap()).unwrap();
+    lab.start_daemon().await;
+    for pid in [pid, status.infra_pid, status.shim_pid] {
+        gone(pid).await;
+    }
+    let after = lab.runtime().container_status(&id).unwrap();
+    assert_eq!((after.state, after.exit), (ContainerState::Exited, None));
+    lab.runtime().remove_pod_sandbox(&sandbox).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_dead_infra_process_ends_the_pod() {
     let lab = Lab::new().await;
     let mut events = lab.runtime().events();
