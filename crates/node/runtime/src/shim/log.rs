@@ -11,6 +11,10 @@ const MAX_LINE: usize = 16 << 10;
 /// What is read at a time.
 const CHUNK: usize = 8 << 10;
 
+/// The most that a pipe holds, unless root has made it larger. What comes beyond that is written just now, by somebody who
+/// could go on for ever.
+const MAX_PIPE: usize = 1 << 20;
+
 /// One of the outputs of a container.
 pub(super) struct Stream {
     pub(super) fd: File,
@@ -29,27 +33,30 @@ impl Stream {
         }
     }
 
-    /// Moves what is there to the log. `false`: nothing will come any more.
+    /// Moves what is there to the log: a bit of it, or all. `false`: nothing will come any more.
     pub(super) fn pump(&mut self, log: Option<&mut File>, all: bool) -> bool {
         let mut log = log;
         let mut buffer = [0; CHUNK];
-        loop {
+        let (limit, mut taken) = (if all { MAX_PIPE } else { 1 }, 0);
+        while taken < limit {
             match self.fd.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return self.end(log),
                 Ok(got) => {
                     if let Some(log) = log.as_deref_mut() {
                         self.take(&buffer[..got], log);
                     }
-                    if !all {
-                        return true;
-                    }
+                    taken += got;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 // EIO: the last user of a terminal has gone.
-                Err(_) => break,
+                Err(_) => return self.end(log),
             }
         }
+        true
+    }
+
+    fn end(&mut self, log: Option<&mut File>) -> bool {
         if let Some(log) = log {
             self.finish(log);
         }
@@ -182,6 +189,19 @@ mod tests {
             })
             .collect();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn who_writes_on_after_the_end_holds_nobody_up() {
+        let mut source = tempfile::tempfile().unwrap();
+        source.set_len(3 * MAX_PIPE as u64).unwrap();
+        source.write_all(b"a line\n").unwrap();
+        io::Seek::rewind(&mut source).unwrap();
+        let mut stream = Stream::new(source.into(), "stdout");
+        assert!(stream.pump(None, true));
+        assert!(stream.pump(None, false));
+        let rest = io::Seek::stream_position(&mut stream.fd).unwrap();
+        assert_eq!(rest, (MAX_PIPE + CHUNK) as u64);
     }
 
     #[test]
