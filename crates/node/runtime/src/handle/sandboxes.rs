@@ -40,8 +40,11 @@ impl Runtime {
         let shim = match started {
             Ok(shim) => shim,
             Err(error) => {
-                let (shared, made) = (Arc::clone(inner), Arc::clone(&sandbox));
-                blocking(move || remove_traces(&shared, &made)).await;
+                let made = Arc::clone(&sandbox);
+                blocking(move || remove_traces(&made)).await;
+                if let Err(left) = self.forget_cgroup(&sandbox).await {
+                    tracing::warn!(sandbox = %id, error = %left, "cgroup of a sandbox that was not made not removed");
+                }
                 return Err(error);
             }
         };
@@ -91,8 +94,8 @@ impl Runtime {
             // Whether it answers or is gone already is the same here.
             let _ = link.ask(Operation::Quit).await;
         }
-        let (inner, gone) = (Arc::clone(&self.inner), Arc::clone(&sandbox));
-        blocking(move || remove_traces(&inner, &gone)).await;
+        let gone = Arc::clone(&sandbox);
+        blocking(move || remove_traces(&gone)).await;
         lock(&self.inner.sandboxes).remove(id);
         self.forget_cgroup(&sandbox).await
     }
@@ -171,7 +174,7 @@ fn start(inner: &Inner, sandbox: &Sandbox) -> Result<spawn::Greeted, RequestErro
 }
 
 /// Removes the files of a sandbox whose processes have ended.
-fn remove_traces(_inner: &Inner, sandbox: &Sandbox) {
+fn remove_traces(sandbox: &Sandbox) {
     let Sandbox { spec, dir, .. } = sandbox;
     if let Some(netns) = &spec.netns {
         let _ = unpin(netns);

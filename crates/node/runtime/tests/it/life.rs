@@ -190,3 +190,15 @@ async fn a_removed_pod_leaves_no_trace() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_made_leaves_no_cgroup() {
+    let lab = Lab::new().await;
+    let mut config = Lab::pod();
+    config.sysctls.insert("vm.swappiness".to_owned(), "1".to_owned());
+    let path = format!("{}/{}", lab.config.cgroup_parent, config.cgroup_parent);
+    let error = lab.runtime().run_pod_sandbox(config).await.unwrap_err();
+    assert!(error.to_string().contains("vm.swappiness"), "{error}");
+    let cgroups = cloudeck_runtime::cgroup::Cgroups::discover().unwrap();
+    assert!(cgroups.dirs(&path).is_empty());
+}
