@@ -64,6 +64,7 @@ impl Registry {
                     expected: size,
                 },
                 Err(DownloadError::Registry(error)) => error,
+                Err(DownloadError::Blob(BlobError::Stopped)) => return Err(writer.failure().await.into()),
                 Err(other) => return Err(other),
             };
             fruitless = if received > before { 0 } else { fruitless + 1 };
@@ -133,7 +134,7 @@ impl Writer {
         Ok(Self { pieces, task })
     }
 
-    /// Fails only if writing failed, which [`Writer::finish`] reports in detail.
+    /// Fails only if writing failed, which [`Writer::failure`] reports in detail.
     async fn send(&self, piece: Piece) -> Result<(), BlobError> {
         self.pieces.send(piece).await.map_err(|_| BlobError::Stopped)
     }
@@ -143,7 +144,16 @@ impl Writer {
         let _ = self.pieces.send(Piece::Finish).await;
         match self.task.await {
             Ok(outcome) => outcome?.ok_or(BlobError::Stopped),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down, and with it whoever waits here.
+                Err(_cancelled) => std::future::pending().await,
+            },
         }
+    }
+
+    /// Why the task takes no more pieces.
+    async fn failure(self) -> BlobError {
+        self.finish().await.err().unwrap_or(BlobError::Stopped)
     }
 }

@@ -1,9 +1,10 @@
 //! Pulling from registries that behave, and from others.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloudeck_image::{Credentials, Image, PullError, StoreConfig};
+use cloudeck_image::{Credentials, Image, ImageStore, PullError, StoreConfig};
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -414,6 +415,41 @@ async fn tls_is_verified_against_the_given_authorities() {
         ..StoreConfig::default()
     });
     trusting.store.pull(&name, vec![]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_onto_a_full_disk_says_so() {
+    let registry = TestRegistry::start(Guard::Open).await;
+    let layer = LayerBuilder::new().file("big", &noise(4_000_000)).build();
+    registry.publish("team/app", "1", &[layer], &json!({}));
+    let directory = tempfile::tempdir().unwrap();
+    let _disk = SmallDisk::mount(directory.path());
+    let scope = cloudeck_task::Scope::root("test");
+    let store = ImageStore::open(directory.path(), StoreConfig::default(), &scope).unwrap();
+    let failure = store
+        .pull(&registry.name("team/app:1"), vec![])
+        .await
+        .unwrap_err();
+    let failure = failure.message();
+    assert!(failure.contains("No space left on device"), "{failure}");
+    scope.request_shutdown();
+}
+
+/// A file system with room for a megabyte, as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("test", at, "tmpfs", flags, c"size=1m").unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
 }
 
 #[tokio::test]
