@@ -184,7 +184,11 @@ impl ImageStore {
         let inner = Arc::clone(&self.inner);
         match tokio::task::spawn_blocking(move || work(&inner)).await {
             Ok(value) => value,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down, and with it whoever waits here.
+                Err(_cancelled) => std::future::pending().await,
+            },
         }
     }
 }

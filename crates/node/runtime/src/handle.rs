@@ -153,7 +153,11 @@ fn sandboxes_dir(config: &RuntimeConfig) -> PathBuf {
 async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(act).await {
         Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down, and with it whoever waits here.
+            Err(_cancelled) => std::future::pending().await,
+        },
     }
 }
 
