@@ -1,8 +1,11 @@
 //! The proxy's loop: changes in, batches out.
 
+use std::time::Duration;
+
 use cloudeck_net::nftables::{NftWatch, TableNews};
 use cloudeck_task::Scope;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::apply::Installer;
@@ -14,6 +17,11 @@ use crate::model::{Change, Delta, Model, NodeView};
 const CHANGES_WAITING: usize = 1024;
 /// Changes that go into one batch, so that a flood does not put off the first of it.
 const CHANGES_PER_BATCH: usize = 512;
+
+/// How long a table that could not be installed waits for the next attempt, if no change comes before: twice as long after
+/// each further failure.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// A running proxy. Cheap to clone; clones are the same proxy.
 #[derive(Debug, Clone)]
@@ -51,6 +59,8 @@ impl Proxy {
             installer: Some(installer),
             removals,
             told,
+            retry_at: None,
+            next_retry: FIRST_RETRY,
         };
         scope.spawn_until_shutdown("service-proxy", run.run(received));
         Ok(Self { changes, progress })
@@ -85,6 +95,9 @@ struct Loop {
     /// Something was said about the removal of our table.
     removals: mpsc::Receiver<()>,
     told: watch::Sender<Progress>,
+    /// When to try again what failed.
+    retry_at: Option<Instant>,
+    next_retry: Duration,
 }
 
 impl Loop {
@@ -99,6 +112,7 @@ impl Loop {
                     false
                 }
                 Some(()) = self.removals.recv() => self.is_lost().await,
+                () = until(self.retry_at) => false,
             };
             self.deal_with(&mut waiting, lost).await;
         }
@@ -114,6 +128,7 @@ impl Loop {
         let progress = *self.told.borrow();
         let synced = progress.synced || synced_now;
         let failing = synced && !self.install(synced_now || progress.failing || lost).await;
+        self.plan_retry(failing);
         self.told.send_modify(|progress| {
             *progress = Progress {
                 changes: progress.changes + count,
@@ -121,6 +136,16 @@ impl Loop {
                 failing,
             };
         });
+    }
+
+    fn plan_retry(&mut self, failing: bool) {
+        if failing {
+            self.retry_at = Some(Instant::now() + self.next_retry);
+            self.next_retry = (self.next_retry * 2).min(LONGEST_RETRY);
+        } else {
+            self.retry_at = None;
+            self.next_retry = FIRST_RETRY;
+        }
     }
 
     /// Whether somebody has removed our table. When we ourselves replace it, it is there again.
@@ -171,7 +196,7 @@ impl Loop {
             Err(error) => {
                 warn!(
                     error = cloudeck_telemetry::chain(&error),
-                    "service table not installed; the next change tries again"
+                    "service table not installed; trying again"
                 );
                 false
             }
@@ -231,6 +256,13 @@ impl Loop {
                 Err(_cancelled) => std::future::pending().await,
             },
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

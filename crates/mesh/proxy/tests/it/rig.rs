@@ -69,6 +69,11 @@ impl Rig {
         self.told.set(0);
     }
 
+    /// Ends the proxy; what it has installed stays.
+    pub(crate) async fn stop(&self) {
+        self.scope.shutdown(std::time::Duration::from_secs(20)).await;
+    }
+
     pub(crate) async fn backend(&self, name: &str, port: u16) -> Backend {
         let pod = self.lab.pod(&self.network, name).await;
         let server = Server::start(&pod.namespace, name, port);

@@ -1,15 +1,18 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use cloudeck_net::RouteSocket;
+use cloudeck_net::netlink::{NetlinkSocket, Protocol, Requests};
 use cloudeck_net::nftables::NftSocket;
 use cloudeck_net::route::{RouteSpec, RouteTarget};
+use cloudeck_net::{NetNamespace, RouteSocket};
 use cloudeck_netlab::{NODE, OUTSIDE, Server, ask_tcp, ask_udp, ask_udp_over, udp_client};
 use cloudeck_proxy::view::{EndpointView, ServiceView, TrafficPolicy};
-use cloudeck_proxy::{Change, purge};
+use cloudeck_proxy::{Change, Proxy, purge};
+use cloudeck_task::Scope;
 
-use crate::rig::{CLUSTER_IP, Rig, endpoint, key, service, spread};
+use crate::rig::{CLUSTER_IP, Rig, endpoint, key, proxy_config, service, spread};
 
 const NODE_PORT: u16 = 30080;
 
@@ -396,6 +399,45 @@ async fn a_thousand_services_load_and_one_change_is_quick() {
     println!("one more: {:?}", started.elapsed());
     assert!(ask_tcp(rig.node(), CLUSTER_IP, 80).is_ok());
     println!("and its first connection: {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_table_that_could_not_be_installed_is_tried_again_without_a_change() {
+    let rig = Rig::new("retry").await;
+    let config = proxy_config(&rig.lab);
+    rig.stop().await;
+    purge(&config.instance, Some(rig.node())).unwrap();
+    // A table of another program's own keeps us out until that program ends, which the kernel tells nobody of.
+    let stranger = own_table(rig.node(), &format!("cloudeck-{}-services", config.instance));
+    let scope = Scope::root("test");
+    let proxy = Proxy::start(&config, &scope).unwrap();
+    proxy.tell(Change::Synced).await;
+    let mut progress = proxy.progress();
+    progress.wait_for(|progress| progress.failing).await.unwrap();
+    drop(stranger);
+    let installed = progress.wait_for(|progress| !progress.failing);
+    let installed = tokio::time::timeout(Duration::from_secs(20), installed).await;
+    installed.expect("another attempt").unwrap();
+    scope.request_shutdown();
+}
+
+/// Makes a table that only the socket returned may touch, and that goes with it.
+fn own_table(namespace: &NetNamespace, name: &str) -> NetlinkSocket {
+    const SUBSYSTEM: u16 = 10 << 8;
+    const NEW_TABLE: u16 = SUBSYSTEM;
+    const BATCH_BEGIN: u16 = 0x10;
+    const BATCH_END: u16 = 0x11;
+    const CREATE: u16 = 0x400;
+    const OWNER: u32 = 2;
+    let mut socket = NetlinkSocket::open_in(namespace, Protocol::Netfilter).unwrap();
+    let mut batch = Requests::new();
+    batch.push(BATCH_BEGIN, 0, &[0, 0, 0, 10], |_| {});
+    batch.push(NEW_TABLE, CREATE, &[2, 0, 0, 0], |w| {
+        w.text(1, name).be32(2, OWNER);
+    });
+    batch.push(BATCH_END, 0, &[0, 0, 0, 10], |_| {});
+    socket.transact(batch, 1).unwrap();
+    socket
 }
 
 #[tokio::test]
