@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use cloudeck_net::netlink::Requests;
 use cloudeck_net::nftables::{NftWatch, TableNews};
 use cloudeck_net::{NetNamespace, NetlinkError, RouteSocket};
 use cloudeck_task::Scope;
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::attach::{self, Plan};
@@ -23,6 +25,10 @@ use crate::record;
 const IPV6: &str = "/proc/sys/net/ipv6";
 /// Below this, the kernel keeps a device out of IPv6 altogether and refuses settings about it.
 const IPV6_MTU_MIN: u32 = 1280;
+
+/// How long a table that could not be put back waits for the next attempt, twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// Connects pods. Cheap to clone; clones are the same network.
 #[derive(Debug, Clone)]
@@ -99,7 +105,13 @@ impl PodNetwork {
         let inner = Arc::clone(&self.inner);
         let watch = NftWatch::open(inner.config.namespace.as_deref())
             .map_err(host::netlink("listen for removed tables"))?;
-        scope.spawn_until_shutdown("pod-table-watch", inner.put_back(watch));
+        let (tell_removal, removals) = mpsc::channel(1);
+        scope.spawn_until_shutdown(
+            "pod-table-watch",
+            listen(watch, inner.names.pod_table(), tell_removal),
+        );
+        let install = move || Arc::clone(&inner).put_back();
+        scope.spawn_until_shutdown("pod-table", keep_installed(removals, install));
         Ok(())
     }
 
@@ -146,26 +158,12 @@ impl PodNetwork {
 }
 
 impl Inner {
-    async fn put_back(self: Arc<Self>, mut watch: NftWatch) {
-        let table = self.names.pod_table();
-        let concerned = |news: &TableNews| match news {
-            TableNews::Removed(removed) => *removed == table,
-            TableNews::Missed => true,
-        };
-        loop {
-            match watch.next().await {
-                Ok(news) if !news.iter().any(concerned) => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    warn!(%error, "cannot hear any more of tables that are removed");
-                    return;
-                }
-            }
-            let inner = Arc::clone(&self);
-            if let Err(error) = blocking(move || inner.install_if_missing()).await {
-                warn!(error = %cloudeck_telemetry::chain(&error), "the pods' table is not put back");
-            }
+    async fn put_back(self: Arc<Self>) -> bool {
+        let installed = blocking(move || self.install_if_missing()).await;
+        if let Err(error) = &installed {
+            warn!(error = %cloudeck_telemetry::chain(error), "the pods' table is not put back; trying again");
         }
+        installed.is_ok()
     }
 
     /// When we ourselves replace the table, it is there again by now.
@@ -291,6 +289,46 @@ impl Inner {
     }
 }
 
+/// Tells of removals that may concern the table. Ends when it cannot hear any more.
+async fn listen(mut watch: NftWatch, table: String, removals: mpsc::Sender<()>) {
+    let concerned = |news: &TableNews| match news {
+        TableNews::Removed(removed) => *removed == table,
+        TableNews::Missed => true,
+    };
+    loop {
+        match watch.next().await {
+            // One that waits to be looked at stands for all before it.
+            Ok(news) if news.iter().any(concerned) => drop(removals.try_send(())),
+            Ok(_) => {}
+            Err(error) => {
+                warn!(%error, "cannot hear any more of tables that are removed");
+                return;
+            }
+        }
+    }
+}
+
+/// Installs when something was removed, and after a failure once more, each time later. Ends when all is well and nothing
+/// will be heard any more.
+async fn keep_installed<F: Future<Output = bool>>(
+    mut removals: mpsc::Receiver<()>,
+    mut install: impl FnMut() -> F,
+) {
+    let mut retry = FIRST_RETRY;
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            Some(()) = removals.recv() => {}
+            () = tokio::time::sleep(retry), if failing => retry = (retry * 2).min(LONGEST_RETRY),
+            else => return,
+        }
+        failing = !install().await;
+        if !failing {
+            retry = FIRST_RETRY;
+        }
+    }
+}
+
 /// Takes over the finished links of an earlier life and removes the unfinished ones. The ways to the pods are made
 /// anew, as the kernel has removed them if the node's former address went.
 fn adopt(
@@ -371,5 +409,25 @@ impl PodNetwork {
     /// Where the record is kept.
     pub fn state_dir(&self) -> PathBuf {
         self.inner.config.state_dir.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_cannot_be_put_back_is_tried_again_later_and_later() {
+        let start = tokio::time::Instant::now();
+        let (news, removals) = mpsc::channel(1);
+        let mut attempts = Vec::new();
+        let keep = keep_installed(removals, || {
+            attempts.push(start.elapsed().as_millis());
+            std::future::ready(attempts.len() == 4)
+        });
+        news.send(()).await.unwrap();
+        drop(news);
+        keep.await;
+        assert_eq!(attempts, [0, 100, 300, 700]);
     }
 }
