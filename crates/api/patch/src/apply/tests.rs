@@ -419,3 +419,23 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn long_lists_take_no_time() {
+    let map = |first: usize, owners: usize| {
+        let owner = |n: usize| {
+            let uid = format!("{n:06}");
+            value!({"apiVersion": "v1", "kind": "A", "name": "a", "uid": (uid)})
+        };
+        let owners: Vec<Value> = (first..first + owners).map(owner).collect();
+        value!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "ownerReferences": (owners)}})
+    };
+    // Each with each, these would be compared for minutes.
+    let begun = std::time::Instant::now();
+    let old = update_as(None, &map(0, 40_000), "a", NOW);
+    let new = update_as(Some(&old), &map(20_000, 40_000), "b", NOW);
+    assert_eq!(new.items_at(&["metadata", "ownerReferences"]).len(), 40_000);
+    let applied = apply_as(Some(&map(0, 40_000)), &map(20_000, 40_000), "c", true).unwrap();
+    assert_eq!(applied.items_at(&["metadata", "ownerReferences"]).len(), 60_000);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}

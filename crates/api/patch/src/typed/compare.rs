@@ -1,6 +1,7 @@
 //! What changed between two trees, as sets of fields.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use cloudeck_machinery::{Key, Map, Value};
 
@@ -168,7 +169,7 @@ fn added(ty: Type, new: &Value) -> Vec<(Key, Value)> {
                 };
                 (element, Value::Object(below.into_tree()))
             };
-            groups(&declared, items).into_iter().map(group).collect()
+            groups(&declared, items).all.into_iter().map(group).collect()
         }
         _ => Vec::new(),
     }
@@ -204,12 +205,11 @@ fn list(items: &Items, old: Option<&Value>, new: Option<&Value>, out: &mut Chang
     }
     if old_items != new_items {
         let (old_groups, new_groups) = (groups(items, old_items), groups(items, new_items));
-        for (element, old) in &old_groups {
-            let new = find(&new_groups, element);
-            compare_group(items, element, old, new, out);
+        for (element, old) in &old_groups.all {
+            compare_group(items, element, old, new_groups.find(element), out);
         }
-        for (element, new) in &new_groups {
-            if find(&old_groups, element).is_empty() {
+        for (element, new) in &new_groups.all {
+            if old_groups.find(element).is_empty() {
                 compare_group(items, element, &[], new, out);
             }
         }
@@ -218,29 +218,40 @@ fn list(items: &Items, old: Option<&Value>, new: Option<&Value>, out: &mut Chang
     out.removed.member |= new.is_none();
 }
 
-type Groups<'a> = Vec<(Key, Vec<&'a Value>)>;
+/// The items by their element, in order of first appearance.
+struct Groups<'a> {
+    all: Vec<(Key, Vec<&'a Value>)>,
+    places: HashMap<Key, usize>,
+}
 
-/// The items by their element, in order of first appearance. Items without an element are left out: what is stored has
-/// been validated, and upstream would refuse to compare.
+/// Items without an element are left out: what is stored has been validated, and upstream would refuse to compare.
 fn groups<'a>(items: &Items, list: &'a [Value]) -> Groups<'a> {
-    let mut groups: Groups<'a> = Vec::with_capacity(list.len());
+    let mut all: Vec<(Key, Vec<&'a Value>)> = Vec::with_capacity(list.len());
+    let mut places = HashMap::with_capacity(list.len());
     for item in list {
         let Ok(element) = items.element(item) else {
             continue;
         };
-        match groups.iter_mut().find(|(other, _)| *other == element) {
-            Some((_, group)) => group.push(item),
-            None => groups.push((element, vec![item])),
+        match places.get(&element) {
+            Some(&place) => {
+                let (_, group): &mut (Key, Vec<&'a Value>) = &mut all[place];
+                group.push(item);
+            }
+            None => {
+                places.insert(element.clone(), all.len());
+                all.push((element, vec![item]));
+            }
         }
     }
-    groups
+    Groups { all, places }
 }
 
-fn find<'a, 'b>(groups: &'b Groups<'a>, element: &Key) -> &'b [&'a Value] {
-    groups
-        .iter()
-        .find(|(other, _)| other == element)
-        .map_or(&[], |(_, group)| group)
+impl<'a> Groups<'a> {
+    fn find(&self, element: &Key) -> &[&'a Value] {
+        self.places
+            .get(element)
+            .map_or(&[], |place| self.all[*place].1.as_slice())
+    }
 }
 
 /// Items that share an element are compared as one value.

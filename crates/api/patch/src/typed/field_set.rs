@@ -1,5 +1,7 @@
 //! The set of fields that a tree mentions.
 
+use std::collections::HashMap;
+
 use cloudeck_machinery::{Key, Map, Value};
 
 use super::{Form, Items, Type};
@@ -32,20 +34,24 @@ fn walk(ty: Type, value: &Value, out: &mut Node) {
 
 fn list(items: &Items, list: &[Value], out: &mut Node) {
     let elements: Vec<Option<Key>> = list.iter().map(|item| items.element(item).ok()).collect();
-    for (at, (item, element)) in list.iter().zip(&elements).enumerate() {
-        let Some(element) = element else {
+    // How often each is there, and after its first appearance nothing.
+    let mut repeats: HashMap<&Key, usize> = HashMap::with_capacity(list.len());
+    for element in elements.iter().flatten() {
+        *repeats.entry(element).or_default() += 1;
+    }
+    for (item, element) in list.iter().zip(&elements) {
+        let Some((element, repeats)) = element
+            .as_ref()
+            .and_then(|element| Some((element, repeats.remove(element)?)))
+        else {
             continue;
         };
-        let repeats = elements
-            .iter()
-            .filter(|other| other.as_ref() == Some(element))
-            .count();
         if repeats == 1 {
             let mut below = Node::default();
             walk(items.item, item, &mut below);
             below.member = true;
             out.attach(element.clone(), below);
-        } else if elements.iter().position(|other| other.as_ref() == Some(element)) == Some(at) {
+        } else {
             out.insert(element.clone());
         }
     }

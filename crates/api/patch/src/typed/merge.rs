@@ -1,5 +1,7 @@
 //! Laying an applied tree over a live one.
 
+use std::collections::{HashMap, HashSet};
+
 use cloudeck_machinery::{Key, Map, Value};
 
 use super::compare::zip;
@@ -54,9 +56,12 @@ struct ListMerge<'a> {
     items: &'a Items,
     live: Vec<(Key, &'a Value)>,
     applied: Vec<(Key, &'a Value)>,
+    /// Of the live items with a key the first, unless there are several.
+    single: HashMap<Key, Option<&'a Value>>,
+    applied_keys: HashSet<Key>,
     /// Applied items that the live list has too, in applied order.
     shared: std::collections::VecDeque<Key>,
-    done: Vec<Key>,
+    done: HashSet<Key>,
     out: Vec<Value>,
 }
 
@@ -68,17 +73,26 @@ impl<'a> ListMerge<'a> {
                 .collect()
         };
         let (live, applied) = (index(live), index(applied));
-        let shared = applied
-            .iter()
-            .filter(|(key, _)| live.iter().any(|(other, _)| other == key))
-            .map(|(key, _)| key.clone());
+        let mut single = HashMap::with_capacity(live.len());
+        for (key, item) in &live {
+            let first = Some(*item);
+            single
+                .entry(key.clone())
+                .and_modify(|several| *several = None)
+                .or_insert(first);
+        }
+        let keys = applied.iter().map(|(key, _)| key);
+        let shared = keys.clone().filter(|key| single.contains_key(*key)).cloned();
         let (shared, capacity) = (shared.collect(), live.len().max(applied.len()));
+        let applied_keys = keys.cloned().collect();
         Self {
             items,
             live,
             applied,
+            single,
+            applied_keys,
             shared,
-            done: Vec::new(),
+            done: HashSet::new(),
             out: Vec::with_capacity(capacity),
         }
     }
@@ -124,22 +138,17 @@ impl<'a> ListMerge<'a> {
     }
 
     fn is_applied(&self, key: &Key) -> bool {
-        self.applied.iter().any(|(other, _)| other == key)
+        self.applied_keys.contains(key)
     }
 
     /// Takes an applied item, merged with the live one unless the live list has several of it.
     fn take_applied(&mut self, at: usize) {
         let (key, applied) = &self.applied[at];
-        let mut live = self
-            .live
-            .iter()
-            .filter(|(other, _)| other == key)
-            .map(|(_, item)| *item);
-        let merged = match (live.next(), live.next()) {
-            (Some(live), None) => merge(self.items.item, live, applied),
-            _ => (*applied).clone(),
+        let merged = match self.single.get(key).copied().flatten() {
+            Some(live) => merge(self.items.item, live, applied),
+            None => (*applied).clone(),
         };
-        self.done.push(key.clone());
+        self.done.insert(key.clone());
         self.out.push(merged);
     }
 }

@@ -1,5 +1,7 @@
 //! Whether an applied tree fits its type: apply refuses unknown fields and duplicate items before it merges.
 
+use std::collections::HashSet;
+
 use cloudeck_machinery::{Map, Value};
 use cloudeck_schema::{ListKind, Scalar, Shape};
 
@@ -77,7 +79,7 @@ fn list(ty: Type, items: &[Value], path: &str, problems: &mut Vec<String>) {
     let Form::List(list) = ty.form(None) else {
         return;
     };
-    let mut seen = Vec::with_capacity(items.len());
+    let mut seen = HashSet::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         let here = |text: String| {
             if path.is_empty() {
@@ -102,7 +104,7 @@ fn list(ty: Type, items: &[Value], path: &str, problems: &mut Vec<String>) {
             &format!("{path}{}", print_element(&element)),
             problems,
         );
-        seen.push(element);
+        seen.insert(element);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Metadata that the server owns: names, uid, creation time, generation.
 
-use cloudeck_machinery::{Reason, Status, Value};
+use std::collections::HashSet;
+
+use cloudeck_machinery::{Reason, Status, Value, json};
 
 use super::Call;
 use super::facts;
@@ -116,15 +118,12 @@ pub(crate) fn dedup_owners(call: &mut Call<'_>, tree: &mut Value) {
     else {
         return;
     };
-    let mut seen: Vec<Value> = Vec::new();
+    if owners.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::with_capacity(owners.len());
     let before = owners.len();
-    owners.retain(|owner| {
-        let fresh = !seen.contains(owner);
-        if fresh {
-            seen.push(owner.clone());
-        }
-        fresh
-    });
+    owners.retain(|owner| seen.insert(json::to_vec(owner)));
     if owners.len() < before {
         call.warn(
             ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests",
