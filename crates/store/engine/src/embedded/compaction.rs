@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::base_writer::{BaseWriteError, BaseWriter};
-use super::format::{self, BodySpan, HEADER_BYTES, Record};
+use super::format::{self, BodySpan, HEADER_BYTES, Link, Record};
 use super::keeper::manifest_with;
 use super::manifest::ManifestWriteError;
 use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, file_name};
@@ -144,7 +144,10 @@ fn compact(shared: &Shared, victims: &Victims) -> Result<(), CompactionError> {
 
 /// Writes what is still wanted of the victims.
 fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> Result<(), CompactionError> {
-    let others = oldest_of_others(&shared.segments(), victims);
+    let (others, mut chain) = {
+        let segments = shared.segments();
+        (oldest_of_others(&segments, victims), segments.log_start)
+    };
     for victim in victims.base.iter().chain(&victims.log) {
         let read = victim.read_all();
         let bytes = read.map_err(|source| CompactionError::Read {
@@ -165,7 +168,7 @@ fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> R
             at += format::padded(body.len());
         }
         let complete = match victim.end.get() {
-            Some(end) => checksum == Some(end.checksum),
+            Some(end) => ends_at(checksum, *end, std::mem::replace(&mut chain, *end)),
             None => at >= bytes.len(),
         };
         if !complete {
@@ -176,6 +179,15 @@ fn rewrite(shared: &Shared, victims: &Victims, output: &mut BaseWriter<'_>) -> R
         }
     }
     Ok(output.finish()?)
+}
+
+/// Whether a log segment whose last batch has the checksum was read to its end. One without batches leaves the chain
+/// where it was.
+fn ends_at(checksum: Option<u32>, end: Link, before: Link) -> bool {
+    match checksum {
+        Some(checksum) => checksum == end.checksum,
+        None => (end.sequence, end.checksum) == (before.sequence, before.checksum),
+    }
 }
 
 /// The oldest revision in any segment that is no victim.

@@ -264,7 +264,7 @@ fn load(
 impl Found {
     /// Makes the disk fit for appending and builds the state.
     fn settle(
-        self,
+        mut self,
         disk: &Arc<dyn Disk>,
         mut manifest: Manifest,
         names: &[String],
@@ -272,6 +272,7 @@ impl Found {
     ) -> Result<Recovered, OpenError> {
         remove_strangers(&**disk, &manifest, names).map_err(io_error("removing unfinished files"))?;
         let log = self.reopen_log(&manifest)?;
+        let unused = self.drop_unused(&mut manifest);
         manifest.epoch += 1;
         let (mut leases, compact) = self.controls(&manifest);
         let ages = thin_out(self.log.iter().flat_map(|(_, scan, _)| &scan.ages));
@@ -285,6 +286,11 @@ impl Found {
             leases.reattach(key, None, version.lease);
         }
         manifest.store(&**disk)?;
+        for segment in unused {
+            if let Err(error) = disk.remove(&segment::file_name(segment.id)) {
+                tracing::warn!(segment = segment.id, %error, "an unused segment was not removed; the next opening will");
+            }
+        }
         Ok(Recovered {
             store: manifest.store,
             index,
@@ -323,6 +329,15 @@ impl Found {
             link,
             spare,
         ))
+    }
+
+    /// Forgets the empty segments after the spare. There is one when the process before went on to a segment, had the
+    /// next one prepared, and ended before it wrote anything. Only the spare is ever written to, so that one would
+    /// stay empty amid the log.
+    fn drop_unused(&mut self, manifest: &mut Manifest) -> Vec<Arc<Segment>> {
+        let used = self.log.len().min(self.active + 2);
+        manifest.log.truncate(used);
+        self.log.drain(used..).map(|(segment, ..)| segment).collect()
     }
 
     /// The leases and the API horizon: as the manifest has them, and what the log adds.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use cloudeck_task::Scope;
 
 use super::*;
+use crate::embedded::segment::SegmentKind;
 use crate::embedded::{EmbeddedOptions, EmbeddedStore, KeeperMode};
 use crate::model::{HistoryPolicy, RangeRequest, Txn};
 use crate::sim::SimDisk;
@@ -25,15 +26,16 @@ fn open(disk: &SimDisk) -> EmbeddedStore {
 async fn fill_segment(store: &EmbeddedStore, prefix: &str) {
     let sealed = |store: &EmbeddedStore| store.shared.segments().sealed().count();
     let before = sealed(store);
-    for n in 0.. {
+    for n in 0..1000 {
         if sealed(store) > before {
-            break;
+            return;
         }
         store
             .txn(Txn::new().put(format!("{prefix}/{n}"), vec![b'x'; 200]))
             .await
             .unwrap();
     }
+    panic!("the log goes on, but no further segment counts as sealed");
 }
 
 /// The sealed segments, and nobody at work on them: a commit is answered after the keeper's work for the one before.
@@ -160,4 +162,64 @@ async fn a_damaged_segment_is_kept_as_it_is() {
     assert_eq!(sealed(&store).await.len(), 2);
     compact(&store.shared, &victims).unwrap();
     assert_eq!(sealed(&store).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_segment_that_a_process_prepared_and_never_used_does_not_end_compaction() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let first = Txn::new().put("k", vec![b'x'; 1000]);
+    store.txn(first).await.unwrap();
+    // Room is made for it in the next segment, and then nothing is written.
+    let refused = Txn::new().expect_absent("k").put("big", vec![b'x'; 3000]);
+    assert!(!store.txn(refused).await.unwrap().succeeded);
+    sealed(&store).await;
+    assert_eq!(
+        store.shared.segments().log.len(),
+        3,
+        "the keeper has prepared another"
+    );
+    store.close().await;
+    let store = open(&disk);
+    for prefix in ["a", "b", "c"] {
+        fill_segment(&store, prefix).await;
+    }
+    store.close().await;
+    let store = open(&disk);
+    let log = sealed(&store).await;
+    assert!(log.len() >= 3, "{} are sealed", log.len());
+    let base = Vec::new();
+    compact(&store.shared, &Victims { base, log }).unwrap();
+    store.close().await;
+    assert!(exists(&open(&disk), "c/0").await);
+}
+
+/// As stores have them that an earlier version has opened.
+#[tokio::test]
+async fn an_empty_segment_amid_the_log_is_complete_and_one_that_lost_its_batches_is_not() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    fill_segment(&store, "a").await;
+    fill_segment(&store, "b").await;
+    let mut log = sealed(&store).await;
+    let shared = &store.shared;
+    let end = *log[0].end.get().unwrap();
+    let empty = Segment::create(&disk, shared.store, 99, SegmentKind::Log, 4 << 10).unwrap();
+    let set = empty.end.set(end);
+    assert!(set.is_ok());
+    shared.segments().log.insert(1, Arc::clone(&empty));
+    log.insert(1, empty);
+    let name = file_name(log[0].id);
+    let flip = || disk.flip(&name, SEGMENT_HEADER_BYTES as usize, 1);
+    let victims = Victims {
+        base: Vec::new(),
+        log,
+    };
+    flip();
+    let refused = compact(shared, &victims);
+    let first = victims.log[0].id;
+    assert!(matches!(refused, Err(CompactionError::Damaged { segment, .. }) if segment == first));
+    flip();
+    compact(shared, &victims).unwrap();
+    assert!(exists(&store, "a/0").await && exists(&store, "b/0").await);
 }
