@@ -281,10 +281,17 @@ async fn expire_leases(shared: Arc<Shared>, queue: mpsc::Sender<Command>) {
             Some(at) => tokio::select! {
                 () = tokio::time::sleep_until(at) => {
                     let expired = shared.state.read().leases.expired(Instant::now());
+                    let mut refused = false;
                     for id in expired {
-                        if !expire(&queue, id).await {
-                            return;
+                        match expire(&queue, id).await {
+                            Expiry::Done => {}
+                            Expiry::Refused => refused = true,
+                            Expiry::Closed => return,
                         }
+                    }
+                    if refused {
+                        let changed = shared.lease_changed.notified();
+                        let _ = tokio::time::timeout(EXPIRE_AGAIN, changed).await;
                     }
                 }
                 () = changed => {}
@@ -293,8 +300,19 @@ async fn expire_leases(shared: Arc<Shared>, queue: mpsc::Sender<Command>) {
     }
 }
 
-/// Ends one lease. False if the store takes no more writes.
-async fn expire(queue: &mpsc::Sender<Command>, id: LeaseId) -> bool {
+/// After a refused write, as on a full disk, an expired lease is tried again.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What came of ending a lease.
+enum Expiry {
+    Done,
+    /// Not now.
+    Refused,
+    /// The store takes no more writes.
+    Closed,
+}
+
+async fn expire(queue: &mpsc::Sender<Command>, id: LeaseId) -> Expiry {
     let (reply, answer) = oneshot::channel();
     let command = Command::Revoke {
         id,
@@ -302,10 +320,21 @@ async fn expire(queue: &mpsc::Sender<Command>, id: LeaseId) -> bool {
         reply,
     };
     if queue.send(command).await.is_err() {
-        return false;
+        return Expiry::Closed;
     }
-    // Kept alive or revoked in between: then there is nothing to do.
-    matches!(answer.await, Ok(Ok(()) | Err(LeaseError::NotFound(_))))
+    match answer.await {
+        // Kept alive or revoked in between: then there is nothing to do.
+        Ok(Ok(()) | Err(LeaseError::NotFound(_))) => Expiry::Done,
+        // After an unknown outcome every write is refused so.
+        Ok(Err(LeaseError::Write(TxnError::Closed | TxnError::Poisoned { .. }))) | Err(_) => Expiry::Closed,
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = cloudeck_telemetry::chain(&error),
+                "an expired lease was not ended yet"
+            );
+            Expiry::Refused
+        }
+    }
 }
 
 impl Store for EmbeddedStore {

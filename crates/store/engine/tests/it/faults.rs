@@ -499,3 +499,23 @@ async fn the_revision_survives_the_deletion_of_everything() {
         store.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_lease_whose_end_the_disk_refuses_ends_later() {
+    let disk = SimDisk::new();
+    let scope = Scope::root("faults");
+    let store = EmbeddedStore::open_on(Arc::new(disk.clone()), small_options(), &scope).unwrap();
+    let soon = std::time::Duration::from_secs(1);
+    let lease = store.lease_grant(None, soon).await.unwrap();
+    let leased = Txn::new().put_with_lease("leased", "1", lease);
+    store.txn(leased).await.unwrap();
+    disk.set_faults(Faults {
+        full_writes: 1,
+        ..Faults::default()
+    });
+    let request = WatchRequest::prefix(b"leased").from(revision(3));
+    let mut watch = store.watch(request).await.unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_mins(1), watch.next());
+    assert!(ended.await.is_ok(), "it never ends");
+    assert_eq!(get(&store, "leased").await.unwrap(), None);
+}
