@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cloudeck_engine::disk::{Disk, File};
-use cloudeck_engine::sim::{Faults, SimDisk};
+use cloudeck_engine::sim::SimDisk;
 use cloudeck_engine::{EmbeddedOptions, EmbeddedStore, RangeRequest, Store, Txn, TxnError};
 use cloudeck_task::Scope;
 
@@ -26,6 +26,8 @@ struct Seen {
     by_writer: AtomicUsize,
     /// Microseconds that making something durable takes.
     slowness: AtomicU64,
+    /// Nothing that is committed becomes durable; what the keeper does, does.
+    fails: AtomicBool,
 }
 
 struct WatchedFile {
@@ -102,9 +104,12 @@ impl File for WatchedFile {
     fn sync_data(&self) -> io::Result<()> {
         match std::thread::current().name() {
             Some("store-commit") => self.seen.by_thread.fetch_add(1, Ordering::SeqCst),
-            Some("store-keeper") => 0,
+            Some("store-keeper") => return self.file.sync_data(),
             _ => self.seen.by_writer.fetch_add(1, Ordering::SeqCst),
         };
+        if self.seen.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk fails"));
+        }
         std::thread::sleep(Duration::from_micros(self.seen.slowness.load(Ordering::SeqCst)));
         self.file.sync_data()
     }
@@ -212,11 +217,7 @@ async fn a_sync_that_fails_a_writer_ends_all_writes() {
     let (disk, scope) = (Watched::new(), Scope::root("turns"));
     let store = disk.open(&scope);
     settle(&disk, &store).await;
-    let faults = Faults {
-        syncs_until_failure: Some(0),
-        ..Faults::default()
-    };
-    disk.disk.set_faults(faults);
+    disk.seen.fails.store(true, Ordering::SeqCst);
     let outcome = write(&store, 1, 1).await;
     assert!(
         matches!(outcome, Err(TxnError::OutcomeUnknown { .. })),
