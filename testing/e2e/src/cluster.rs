@@ -100,6 +100,14 @@ impl Cluster {
         assert!(daemon.wait().unwrap().success(), "the daemon did not end well");
     }
 
+    /// Asks the daemon to end, as a service manager does, and leaves it to the caller to wait for that.
+    pub fn ask_daemon_to_end(&mut self) -> Child {
+        let daemon = self.daemon.take().expect("the daemon runs");
+        let process = self.machine.process_of(&daemon);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        daemon
+    }
+
     /// Everything ends at once, and the machine boots again. Nothing is started on it.
     pub fn lose_power(&mut self) {
         self.machine.lose_power_and_start();
@@ -113,7 +121,8 @@ impl Cluster {
         run(&mut self.command(arguments))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `cloudeck` on the machine.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.machine.command(shipped_binary());
         let data = self.data();
         command

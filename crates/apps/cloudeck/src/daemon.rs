@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cloudeck_linux::lock::FileLock;
 use cloudeck_task::Scope;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
+use crate::claim::{Claim, Doing};
 use crate::cli::Up;
 use crate::roles;
 use crate::settings::{Places, Settings};
@@ -22,22 +23,8 @@ pub trait Progress {
     fn step(&mut self, text: &str);
 }
 
-/// What a killed daemon was just starting may hold its files for a moment.
-pub const LEFT_BEHIND: Duration = Duration::from_secs(5);
-
-/// Takes the data directory for this process; `None` when a cluster runs there already.
-pub fn claim(places: &Places) -> Result<Option<FileLock>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::create_dir_all(&places.data_dir)
-        .with_context(|| format!("make {}", places.data_dir.display()))?;
-    let private = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(&places.data_dir, private)
-        .with_context(|| format!("close {}", places.data_dir.display()))?;
-    FileLock::acquire(places.lock(), LEFT_BEHIND).with_context(|| format!("lock {}", places.lock().display()))
-}
-
 /// Runs the cluster in this process until SIGTERM or SIGINT, or until something essential fails.
-pub fn run(places: &Places, up: &Up, lock: FileLock, progress: &mut dyn Progress) -> Result<()> {
+pub fn run(places: &Places, up: &Up, claim: Claim, progress: &mut dyn Progress) -> Result<()> {
     let settings = Settings::settle(places, up)?;
     cloudeck_telemetry::init_logging(&up.log).context("set up logging")?;
     cloudeck_linux::memory::limit_arenas(2);
@@ -47,26 +34,33 @@ pub fn run(places: &Places, up: &Up, lock: FileLock, progress: &mut dyn Progress
         .on_thread_stop(cloudeck_linux::memory::Stocked::give_back)
         .build();
     let runtime = runtime.context("start the executor")?;
-    let outcome = runtime.block_on(serve(places, &settings, progress));
+    let claim = Arc::new(claim);
+    let outcome = runtime.block_on(serve(places, &settings, &claim, progress));
+    // Also where nobody asked for the end.
+    tell(&claim, Doing::Ending);
     // What still blocks a thread has nothing to lose: the store is durable at every moment.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    drop(lock);
+    drop(claim);
     outcome
 }
 
-async fn serve(places: &Places, settings: &Settings, progress: &mut dyn Progress) -> Result<()> {
+async fn serve(
+    places: &Places,
+    settings: &Settings,
+    claim: &Arc<Claim>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let begun = Instant::now();
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let scope = Scope::root("cloudeck");
+    let mut asked = listen(claim, &scope)?;
     let cluster = roles::start(places, settings, &scope, progress).await?;
     let ready = tokio::time::timeout(START_LIMIT, cluster.ready());
     tokio::select! {
         ready = ready => ready.context("the node did not become ready in time; see the log, and `cloudeck doctor`")?,
         () = scope.shutdown_requested() => bail!("{}", scope.failure().unwrap_or_else(|| "stopped while starting".to_owned())),
-        _ = terminate.recv() => return stop(cluster, &scope).await,
-        _ = interrupt.recv() => return stop(cluster, &scope).await,
+        () = to_end(&mut asked) => return stop(cluster, &scope).await,
     }
+    tell(claim, Doing::Running);
     progress.step(&format!(
         "node {} is ready after {} ms",
         settings.node_name,
@@ -77,9 +71,9 @@ async fn serve(places: &Places, settings: &Settings, progress: &mut dyn Progress
     roles::housekeeping(&cluster, &scope);
     let failure = tokio::select! {
         () = scope.shutdown_requested() => scope.failure(),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = to_end(&mut asked) => None,
     };
+    tell(claim, Doing::Ending);
     let Some(cluster) = Arc::into_inner(cluster) else {
         // Housekeeping ends with the scope and lets go of its share then.
         scope.shutdown(SHUTDOWN).await;
@@ -89,8 +83,48 @@ async fn serve(places: &Places, settings: &Settings, progress: &mut dyn Progress
     failure.map_or(Ok(()), |why| bail!("{why}"))
 }
 
+/// Hears the signals that ask for the end, from the first moment on, and tells others at once: from then on this is no
+/// cluster that another `up` could leave to run.
+fn listen(claim: &Arc<Claim>, scope: &Scope) -> Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let (sender, asked) = watch::channel(false);
+    let claim = Arc::clone(claim);
+    scope.spawn_until_shutdown("signals", async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tell(&claim, Doing::Ending);
+        // Whoever does not listen any more is ending already.
+        sender.send_replace(true);
+        std::future::pending::<()>().await;
+    });
+    Ok(asked)
+}
+
+/// Resolves when the end was asked for.
+async fn to_end(asked: &mut watch::Receiver<bool>) {
+    if asked.wait_for(|asked| *asked).await.is_err() {
+        // The scope has ended, and says itself why.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Others wait needlessly, or not at all, when they cannot be told; that is no reason to end or to go on.
+fn tell(claim: &Claim, doing: Doing) {
+    if let Err(error) = claim.tell(doing) {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "the lock does not say what this process does"
+        );
+    }
+}
+
 /// The line that ends a successful start.
 pub const READY: &str = "ready";
+/// The line of a start that left the data directory to another one.
+pub const TAKEN: &str = "taken";
 
 /// Stops serving; containers go on.
 async fn stop(cluster: roles::Cluster, scope: &Scope) -> Result<()> {

@@ -8,6 +8,7 @@
     reason = "a program exports nothing; `pub` parts what a module offers from what it hides"
 )]
 
+mod claim;
 mod cli;
 mod commands;
 mod daemon;

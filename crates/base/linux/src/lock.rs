@@ -16,17 +16,22 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on `path`, making the file if needed; `None` when somebody else holds it.
     pub fn try_acquire(path: impl AsRef<Path>) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { file })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        let path = path.as_ref();
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path)? => return Ok(Some(Self { file })),
+                // The one who had it has removed it: who comes next finds another file.
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
@@ -52,7 +57,10 @@ impl FileLock {
             let _ = sender.send(outcome);
         });
         match locked.recv_timeout(patience) {
-            Ok(outcome) => outcome.map(Some),
+            Ok(outcome) => match outcome? {
+                lock if is_at(&lock.file, path)? => Ok(Some(lock)),
+                _ => Self::try_acquire(path),
+            },
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "it is locked by a process of another pid namespace, or by one that a killed process left",
@@ -75,20 +83,62 @@ impl Drop for FileLock {
     }
 }
 
+/// Whether the file is still the one that others find there.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The processes that hold a `flock` on the file, as the kernel tells them; those of other pid namespaces are left out.
 pub fn holders(path: impl AsRef<Path>) -> io::Result<Vec<i32>> {
     use std::os::unix::fs::MetadataExt;
+    /// Chances for a list that comes in pieces.
+    const LOOKS: usize = 4;
     let inode = std::fs::metadata(path)?.ino();
-    let text = std::fs::read_to_string("/proc/locks")?;
-    // `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; waiting ones have `->` in front of the kind.
-    let holder = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let same = words.get(5)?.rsplit(':').next()?.parse::<u64>().ok()? == inode;
-        (words.get(1) == Some(&"FLOCK") && same)
-            .then(|| words.get(4)?.parse::<i32>().ok())
-            .flatten()
-    };
-    Ok(text.lines().filter_map(holder).filter(|pid| *pid > 0).collect())
+    for _ in 0..LOOKS {
+        let (text, whole) = locks()?;
+        let mut found: Vec<i32> = text.lines().filter_map(|line| holder(line, inode)).collect();
+        found.dedup();
+        if whole || !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; waiting ones have `->` in front of the kind.
+fn holder(line: &str, inode: u64) -> Option<i32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let same = words.get(5)?.rsplit(':').next()?.parse::<u64>().ok()? == inode;
+    let pid = (words.get(1) == Some(&"FLOCK") && same)
+        .then(|| words.get(4)?.parse::<i32>().ok())
+        .flatten();
+    pid.filter(|pid| *pid > 0)
+}
+
+/// The kernel's list of locks, and whether it came in one piece. One piece is true of one moment. After each further one
+/// the kernel counts from the beginning: where a lock has gone meanwhile another one is left out, where one has come
+/// another is told twice.
+fn locks() -> io::Result<(String, bool)> {
+    use std::io::Read;
+    const ROOM: usize = 64 << 10;
+    let mut file = File::open("/proc/locks")?;
+    let (mut text, mut pieces) = (Vec::new(), 0);
+    loop {
+        let begin = text.len();
+        text.resize(begin + ROOM, 0);
+        let length = file.read(&mut text[begin..])?;
+        text.truncate(begin + length);
+        if length == 0 {
+            return Ok((String::from_utf8_lossy(&text).into_owned(), pieces <= 1));
+        }
+        pieces += 1;
+    }
 }
 
 /// Whether the process is there and not merely waited for by its parent: then its own files are closed.
@@ -105,31 +155,65 @@ fn lives(pid: i32) -> bool {
 mod tests {
     use super::*;
 
-    /// A process takes the lock, leaves a child with its files for as long as `sleep` makes of `time`, and ends.
-    fn leave_to_a_child(path: &Path, time: &str) {
-        let script = r#"exec 9>"$0"; flock 9; sleep "$1" &"#;
+    /// A process takes the lock, leaves a child with its files until the pipe that is returned closes, and ends.
+    fn leave_to_a_child(path: &Path) -> std::process::ChildStdin {
+        // A shell gives background programs an empty standard input, so the pipe goes in as 3.
+        let script = r#"exec 3<&0 9>"$0"; flock 9; cat <&3 >/dev/null &"#;
         let mut command = std::process::Command::new("sh");
-        let ended = command.args(["-c", script]).arg(path).arg(time).status();
-        assert!(ended.unwrap().success());
+        let command = command.args(["-c", script]).arg(path);
+        let mut shell = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pipe = shell.stdin.take().unwrap();
+        assert!(shell.wait().unwrap().success());
         assert!(FileLock::try_acquire(path).unwrap().is_none());
+        pipe
     }
 
     #[test]
     fn what_a_dead_process_left_behind_is_waited_for_but_not_for_ever() {
         let path = std::env::temp_dir().join(format!("ck-lock-left-{}", std::process::id()));
-        leave_to_a_child(&path, "0.2");
-        let lock = FileLock::acquire(&path, Duration::from_secs(20)).unwrap();
+        let pipe = leave_to_a_child(&path);
+        let (sender, acquired) = mpsc::sync_channel(1);
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || sender.send(FileLock::acquire(path, Duration::from_mins(1)))
+        });
+        assert!(acquired.recv_timeout(Duration::from_millis(100)).is_err());
+        drop(pipe);
+        let lock = acquired.recv().unwrap().unwrap();
         let lock = lock.expect("nobody holds it any more");
+        waiting.join().unwrap().unwrap();
         // A living one is not waited for.
         assert!(
-            FileLock::acquire(&path, Duration::from_secs(20))
+            FileLock::acquire(&path, Duration::from_mins(1))
                 .unwrap()
                 .is_none()
         );
         drop(lock);
-        leave_to_a_child(&path, "2");
+        let pipe = leave_to_a_child(&path);
         let error = FileLock::acquire(&path, Duration::from_millis(20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(pipe);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_meanwhile_is_none() {
+        let path = std::env::temp_dir().join(format!("ck-lock-gone-{}", std::process::id()));
+        let pipe = leave_to_a_child(&path);
+        let (sender, acquired) = mpsc::sync_channel(1);
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || sender.send(FileLock::acquire(path, Duration::from_mins(1)))
+        });
+        assert!(acquired.recv_timeout(Duration::from_millis(100)).is_err());
+        std::fs::remove_file(&path).unwrap();
+        drop(pipe);
+        let _first = acquired.recv().unwrap().unwrap().expect("nobody holds it");
+        waiting.join().unwrap().unwrap();
+        assert!(
+            FileLock::try_acquire(&path).unwrap().is_none(),
+            "two hold the lock"
+        );
         std::fs::remove_file(path).unwrap();
     }
 
@@ -158,5 +242,33 @@ mod tests {
         drop(first);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_holder_is_seen_while_other_locks_come_and_go() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        const LOOKS: usize = 2_000;
+        let path =
+            |name: &str| std::env::temp_dir().join(format!("ck-lock-busy-{}-{name}", std::process::id()));
+        let held = path("held");
+        let (over, own) = (AtomicBool::new(false), std::process::id() as i32);
+        let missed = std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let (path, over) = (path(name), &over);
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        drop(FileLock::try_acquire(&path).unwrap());
+                    }
+                    std::fs::remove_file(path).unwrap();
+                });
+            }
+            let lock = FileLock::try_acquire(&held).unwrap().expect("nobody holds it");
+            let missed = (0..LOOKS).filter(|_| holders(&held).unwrap() != [own]).count();
+            over.store(true, Ordering::Relaxed);
+            drop(lock);
+            missed
+        });
+        assert_eq!(missed, 0, "of {LOOKS} looks");
+        std::fs::remove_file(held).unwrap();
     }
 }

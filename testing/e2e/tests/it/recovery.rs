@@ -1,6 +1,8 @@
 //! Nothing that was promised is lost, whatever ends when.
 
-use std::net::Ipv4Addr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Output, Stdio};
 
 use cloudeck_e2e::{Cluster, eventually};
 
@@ -141,4 +143,63 @@ fn a_second_up_reports_the_running_one() {
         "{done}"
     );
     assert!(cluster.cloudeck(&["status"]).status.success());
+}
+
+#[test]
+fn an_up_after_the_end_was_asked_for_starts_a_cluster_anew() {
+    let mut cluster = Cluster::start();
+    let network = cluster.machine().network();
+    // A client that never says a word is waited for at the end, so that the end takes long.
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, 6443));
+    let silent = network.run(connect).unwrap().unwrap();
+    // Connections are accepted one after the other: with this one, the silent one is.
+    cluster.kubectl("get --raw /readyz").ok();
+    let mut old = cluster.ask_daemon_to_end();
+    eventually("the old daemon to serve no more", || {
+        match network.run(connect).unwrap() {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(
+        old.try_wait().unwrap().is_none(),
+        "the end was too quick to tell anything"
+    );
+    let status = cluster.cloudeck(&["status"]);
+    assert_eq!(
+        status.status.code(),
+        Some(3),
+        "what is ending does not run: {status}"
+    );
+    let done = cluster.cloudeck(&["up", "-d"]);
+    assert!(done.status.success(), "{done}");
+    assert!(old.wait().unwrap().success(), "the old daemon did not end well");
+    drop(silent);
+    let ready = cluster.kubectl("get --raw /readyz");
+    assert!(ready.status.success(), "`up` said {done}, but {ready}");
+}
+
+#[test]
+fn of_two_ups_at_once_both_succeed_and_one_cluster_runs() {
+    let cluster = Cluster::stopped();
+    let mut both: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = cluster.command(&["up", "-d"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    let ends: Vec<_> = both.drain(..).map(|up| up.wait_with_output().unwrap()).collect();
+    let all_well = ends.iter().all(|end| end.status.success());
+    assert!(all_well, "{ends:?}");
+    let said = |words: &str| {
+        let says = |end: &&Output| String::from_utf8_lossy(&end.stderr).contains(words);
+        ends.iter().filter(says).count()
+    };
+    assert_eq!(
+        (said("The cluster is ready"), said(" already on ")),
+        (1, 1),
+        "{ends:?}"
+    );
+    cluster.kubectl("get --raw /readyz").ok();
 }

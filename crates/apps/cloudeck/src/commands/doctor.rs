@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cloudeck_linux::lock::FileLock;
 use cloudeck_machinery::{Value, value};
 use cloudeck_net::Ipv4Cidr;
 use cloudeck_network::doctor::{Finding, Severity, diagnose, diagnose_ranges};
 
 use super::output::{print_table, print_tree};
+use crate::claim;
 use crate::cli::{Doctor, Format};
 use crate::settings::{Places, Settings};
 
@@ -218,9 +218,7 @@ fn disk(places: &Places) -> Check {
 
 fn ports(places: &Places) -> Vec<Check> {
     let settings = Settings::load(places).ok().flatten();
-    let running =
-        places.data_dir.exists() && FileLock::try_acquire(places.lock()).is_ok_and(|lock| lock.is_none());
-    if running {
+    if claim::look(places).is_ok_and(|holder| holder.is_some()) {
         return vec![Check::good("ports", "in use by this cluster")];
     }
     let wanted = settings.map_or([6443, 10250], |s| [s.port, s.node_port]);

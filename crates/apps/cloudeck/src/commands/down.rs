@@ -1,17 +1,15 @@
 //! `cloudeck down`: ends the daemon, every container, and what was made on the machine; works with the daemon dead.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cloudeck_linux::lock::FileLock;
 
+use crate::claim::{self, Claim, Doing, END_LIMIT};
 use crate::cli::Down;
-use crate::daemon::LEFT_BEHIND;
 use crate::settings::Places;
-
-/// How long the daemon may take to end after SIGTERM.
-const END_LIMIT: Duration = Duration::from_secs(15);
 
 pub async fn run(places: &Places, down: &Down) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
@@ -21,7 +19,7 @@ pub async fn run(places: &Places, down: &Down) -> Result<ExitCode> {
         eprintln!("nothing to do: there is no {}", places.data_dir.display());
         return Ok(ExitCode::SUCCESS);
     }
-    let lock = end_daemon(places).await?;
+    let claim = end_daemon(places).await?;
     let mut problems = Vec::new();
     let report = cloudeck_runtime::Runtime::purge(&places.runtime(), down.purge).await;
     problems.extend(report.left);
@@ -34,11 +32,15 @@ pub async fn run(places: &Places, down: &Down) -> Result<ExitCode> {
     if let Err(error) = unmount_below(places) {
         problems.push(format!("mounts: {error:#}"));
     }
-    remove(&places.run_dir, &mut problems);
+    note(
+        std::fs::remove_dir_all(&places.run_dir),
+        &places.run_dir,
+        &mut problems,
+    );
     if down.purge {
-        remove(&places.data_dir, &mut problems);
+        remove_data(places, &mut problems);
     }
-    drop(lock);
+    drop(claim);
     if problems.is_empty() {
         eprintln!(
             "{}",
@@ -57,76 +59,35 @@ pub async fn run(places: &Places, down: &Down) -> Result<ExitCode> {
 }
 
 /// Ends the daemon that holds the data directory and takes its place. The holder is asked of the kernel, not of a file.
-async fn end_daemon(places: &Places) -> Result<Option<FileLock>> {
-    if !places.data_dir.exists() {
-        return Ok(None);
-    }
-    let deadline = Instant::now() + END_LIMIT;
-    loop {
-        let lock = FileLock::acquire(places.lock(), LEFT_BEHIND)
-            .with_context(|| format!("lock {}", places.lock().display()))?;
-        if lock.is_some() {
-            return Ok(lock);
-        }
-        // One that has just ended is no holder any more: then the next look takes the lock.
-        let Some(holder) = holder(places)? else {
-            continue;
-        };
-        if Instant::now() >= deadline {
-            bail!(
-                "the daemon (process {}) does not end; see {}",
-                holder.pid(),
-                places.log().display()
-            );
-        }
-        holder.end(deadline).await?;
-    }
-}
-
-fn holder(places: &Places) -> Result<Option<Holder>> {
-    let pids = cloudeck_linux::lock::holders(places.lock()).context("look for the daemon")?;
-    let own = std::process::id() as i32;
-    for pid in pids.into_iter().filter(|pid| *pid != own) {
-        let Some(pid) = rustix::process::Pid::from_raw(pid) else {
-            continue;
-        };
-        // A descriptor of the process cannot come to mean another one.
-        if let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-            return Ok(Some(Holder { pid, fd }));
-        }
-    }
-    Ok(None)
-}
-
-struct Holder {
-    pid: rustix::process::Pid,
-    fd: std::os::fd::OwnedFd,
-}
-
-impl Holder {
-    fn pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
-    }
-
-    async fn end(self, deadline: Instant) -> Result<()> {
-        rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::TERM)
-            .context("end the daemon")?;
-        // A process's descriptor becomes readable at its end. Past the deadline the caller says what is wrong.
-        let ended = move || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = rustix::event::Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: left.subsec_nanos().into(),
+async fn end_daemon(places: &Places) -> Result<Option<Claim>> {
+    let places = places.clone();
+    let end = move || {
+        let deadline = Instant::now() + END_LIMIT;
+        while places.data_dir.exists() {
+            if let Some(claim) = claim::take(&places, Doing::Removing)? {
+                return Ok(Some(claim));
+            }
+            // One that has just ended is no holder any more: then the next look takes the lock.
+            let Some(holder) = claim::look(&places)? else {
+                continue;
             };
-            let mut wanted = [rustix::event::PollFd::new(&self.fd, rustix::event::PollFlags::IN)];
-            rustix::event::poll(&mut wanted, Some(&left))
-        };
-        tokio::task::spawn_blocking(ended)
-            .await
-            .context("wait for the daemon")?
-            .context("wait for the daemon")?;
-        Ok(())
-    }
+            // Another `down` is left to finish what it does.
+            if holder.doing != Doing::Removing {
+                holder.terminate()?;
+            }
+            if !holder.ended(deadline.saturating_duration_since(Instant::now()))? {
+                bail!(
+                    "process {}, which is {}, does not come to an end; see {}",
+                    holder.pid,
+                    holder.doing.word(),
+                    places.log().display()
+                );
+            }
+        }
+        Ok(None)
+    };
+    let ended = tokio::task::spawn_blocking(end).await;
+    ended.context("wait for the daemon")?
 }
 
 /// Memory volumes that a dead daemon left mounted.
@@ -140,9 +101,32 @@ fn unmount_below(places: &Places) -> Result<()> {
     Ok(())
 }
 
-fn remove(path: &std::path::Path, problems: &mut Vec<String>) {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+/// Removes the data, the lock at the very end: who comes earlier finds it taken, and who comes later a new one.
+fn remove_data(places: &Places, problems: &mut Vec<String>) {
+    let lock = places.lock();
+    let entries = match std::fs::read_dir(&places.data_dir) {
+        Ok(entries) => entries,
+        Err(error) => return note(Err(error), &places.data_dir, problems),
+    };
+    for entry in entries.flatten().filter(|entry| entry.path() != lock) {
+        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            std::fs::remove_dir_all(entry.path())
+        } else {
+            std::fs::remove_file(entry.path())
+        };
+        note(removed, &entry.path(), problems);
+    }
+    note(std::fs::remove_file(&lock), &lock, problems);
+    match std::fs::remove_dir(&places.data_dir) {
+        // A new cluster has begun here.
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && lock.exists() => {}
+        removed => note(removed, &places.data_dir, problems),
+    }
+}
+
+fn note(removed: std::io::Result<()>, path: &Path, problems: &mut Vec<String>) {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             problems.push(format!("{}: {error}", path.display()));
         }
         _ => {}

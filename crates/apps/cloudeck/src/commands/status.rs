@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use cloudeck_client::{Client, Params, Transport};
-use cloudeck_linux::lock::FileLock;
 use cloudeck_machinery::{GroupVersionResource, Value, value};
 
 use super::output::print_tree;
+use crate::claim;
 use crate::cli::Format;
 use crate::settings::{Places, Settings};
 
@@ -22,11 +22,15 @@ pub async fn run(places: &Places, format: Format) -> Result<ExitCode> {
         );
         return Ok(ExitCode::from(NOT_RUNNING));
     };
-    let running = FileLock::try_acquire(places.lock())?.is_none();
+    let holder = claim::look(places)?;
+    let running = holder.as_ref().is_some_and(|holder| holder.doing.serves());
     let mut tree = value!({
         "instance": (places.instance.as_str()), "running": (running),
         "dataDir": (places.data_dir.display().to_string()), "node": (settings.node_name.as_str())
     });
+    if let Some(holder) = holder {
+        tree.set_at(&["state"], Value::from(holder.doing.word()));
+    }
     if running {
         let members = live(places)
             .await

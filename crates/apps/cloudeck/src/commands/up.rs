@@ -7,8 +7,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::claim::{self, Asked, Doing};
 use crate::cli::Up;
-use crate::daemon::{self, Progress, READY};
+use crate::daemon::{self, Progress, READY, TAKEN};
 use crate::settings::Places;
 
 pub fn run(places: &Places, up: &Up) -> Result<ExitCode> {
@@ -18,27 +19,28 @@ pub fn run(places: &Places, up: &Up) -> Result<ExitCode> {
     if up.detach {
         return detach(places, up);
     }
-    let Some(lock) = daemon::claim(places)? else {
-        tell_running(places);
-        return Ok(ExitCode::SUCCESS);
+    let mut progress: Box<dyn Progress> = match up.report_fd {
+        Some(fd) => Box::new(Reporting::on(fd)?),
+        None => Box::new(Talking {
+            places: places.clone(),
+        }),
     };
-    match up.report_fd {
-        Some(fd) => daemon::run(places, up, lock, &mut Reporting::on(fd)?)?,
-        None => daemon::run(
-            places,
-            up,
-            lock,
-            &mut Talking {
-                places: places.clone(),
-            },
-        )?,
+    match claim::claim(places)? {
+        Asked::Claimed(claim) => daemon::run(places, up, claim, &mut *progress)?,
+        Asked::Taken(doing) if up.report_fd.is_none() => tell_taken(places, doing),
+        Asked::Taken(_) => progress.step(TAKEN),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell_running(places: &Places) {
+fn tell_taken(places: &Places, doing: Doing) {
+    let what = if doing == Doing::Starting {
+        "is being started"
+    } else {
+        "runs"
+    };
     eprintln!(
-        "cloudeck runs already on {}; `cloudeck status` says more",
+        "cloudeck {what} already on {}; `cloudeck status` says more",
         places.data_dir.display()
     );
 }
@@ -110,13 +112,13 @@ impl Progress for Reporting {
 }
 
 fn detach(places: &Places, up: &Up) -> Result<ExitCode> {
-    match daemon::claim(places)? {
-        None => {
-            tell_running(places);
+    match claim::claim(places)? {
+        Asked::Taken(doing) => {
+            tell_taken(places, doing);
             return Ok(ExitCode::SUCCESS);
         }
         // Let go of: the background process claims for itself, and tells if another was faster.
-        Some(lock) => drop(lock),
+        Asked::Claimed(claim) => drop(claim),
     }
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -139,10 +141,16 @@ fn detach(places: &Places, up: &Up) -> Result<ExitCode> {
     // A session of its own, so that closing this terminal does not end it.
     let child = spawn_in_session(command)?;
     drop(write);
-    let ready = relay(read);
-    if ready {
-        tell_how_to_go_on(places, false);
-        return Ok(ExitCode::SUCCESS);
+    match relay(read) {
+        Some(Reported::Ready) => {
+            tell_how_to_go_on(places, false);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Reported::Taken) => {
+            tell_taken(places, Doing::Starting);
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let output = child
         .wait_with_output()
@@ -160,16 +168,23 @@ fn spawn_in_session(mut command: Command) -> Result<std::process::Child> {
     command.spawn().context("start the background process")
 }
 
-/// Prints what the background process reports. True when it says that it is ready.
-fn relay(read: OwnedFd) -> bool {
+/// How a start in the background came out.
+enum Reported {
+    Ready,
+    Taken,
+}
+
+/// Prints what the background process reports. `None` when it ends without having come to anything.
+fn relay(read: OwnedFd) -> Option<Reported> {
     let file = std::fs::File::from(read);
     for line in BufReader::new(file).lines().map_while(Result::ok) {
-        if line == READY {
-            return true;
+        match line.as_str() {
+            READY => return Some(Reported::Ready),
+            TAKEN => return Some(Reported::Taken),
+            step => eprintln!("• {step}"),
         }
-        eprintln!("• {line}");
     }
-    false
+    None
 }
 
 fn tail(places: &Places) -> String {
