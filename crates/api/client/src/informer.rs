@@ -10,6 +10,7 @@ mod subscription;
 pub use subscription::{Change, Subscription};
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use cloudeck_machinery::{GroupVersionResource, Object, ObjectKey};
@@ -57,6 +58,8 @@ struct Inner {
     cache: RwLock<BTreeMap<ObjectKey, Arc<Object>>>,
     subscribers: Mutex<Vec<Arc<Pending>>>,
     synced: watch::Sender<bool>,
+    /// The cache holds all changes up to this revision. Set after them.
+    reached: AtomicU64,
 }
 
 impl Informer {
@@ -66,6 +69,7 @@ impl Informer {
             cache: RwLock::default(),
             subscribers: Mutex::default(),
             synced: watch::Sender::new(false),
+            reached: AtomicU64::new(0),
         });
         let informer = Self { inner };
         let follower = informer.clone();
@@ -84,6 +88,13 @@ impl Informer {
 
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<Object>> {
         self.cache().get(key).cloned()
+    }
+
+    /// Whether the object that was made at `revision` is known to be there no more. False as long as the cache may only
+    /// not have heard of it yet.
+    pub fn has_lost(&self, key: &ObjectKey, revision: u64) -> bool {
+        // In this order: what the cache lacks after it has come so far, it had and lost.
+        self.inner.reached.load(Ordering::Acquire) >= revision && self.get(key).is_none()
     }
 
     /// All objects in the order of lists.
@@ -120,6 +131,11 @@ impl Informer {
         lock(&self.inner.subscribers).push(Arc::clone(&pending));
         drop(cache);
         Subscription::new(pending, self.clone())
+    }
+
+    /// The cache has all changes up to here. Not to be said amid initial events: they come in the order of names.
+    fn has_all_to(&self, revision: u64) {
+        self.inner.reached.fetch_max(revision, Ordering::Release);
     }
 
     fn cache(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<ObjectKey, Arc<Object>>> {

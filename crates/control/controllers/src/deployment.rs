@@ -147,8 +147,9 @@ impl Inner {
             deleting: deployment.deleting,
             selector: &deployment.selector,
         };
-        let mut candidates = self.sets.owned_by(&deployment.object.uid);
-        candidates.extend(self.sets.orphans(&key.namespace));
+        let candidates = self
+            .sets
+            .owned_by_or_orphans(&deployment.object.uid, &key.namespace);
         let claims = claim(&claimant, candidates);
         self.claim(&deployment, &claims).await?;
         let has_pods = |uid: &str| self.pods.owned_by(uid).iter().any(|pod| !pod.is_finished());

@@ -1,7 +1,7 @@
 //! Writes that a view has not shown yet.
 //!
 //! Upstream counts expectations. Here every write is remembered with what will prove that it was seen: a created object
-//! is in the view or the view is past its revision, a deleted one is gone, another, or marked. So a stale cache can
+//! is in the view, or the informer has lost it again, a deleted one is gone, another, or marked. So a stale cache can
 //! neither double a creation nor a deletion, and nothing has to be counted down.
 
 use std::collections::HashMap;
@@ -81,10 +81,12 @@ impl Pending {
 
 impl Write {
     fn is_seen<T: Facts>(&self, view: &View<T>) -> bool {
-        let present: Option<Arc<T>> = view.get(&self.object);
         match &self.kind {
-            Kind::Created { revision } => present.is_some() || view.has_reached(*revision),
-            Kind::Deleted { uid } => present.is_none_or(|it| it.object().uid != *uid || it.is_deleting()),
+            Kind::Created { revision } => view.has_seen(&self.object, *revision),
+            Kind::Deleted { uid } => {
+                let present: Option<Arc<T>> = view.get(&self.object);
+                present.is_none_or(|it| it.object().uid != *uid || it.is_deleting())
+            }
         }
     }
 }

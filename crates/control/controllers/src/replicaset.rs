@@ -114,8 +114,7 @@ impl Inner {
             return Ok(Requeue::OnChange);
         };
         let settled = self.pending.is_settled(&set.object.uid, &self.pods);
-        let mut pods = self.pods.owned_by(&set.object.uid);
-        pods.extend(self.pods.orphans(&key.namespace));
+        let pods = self.pods.owned_by_or_orphans(&set.object.uid, &key.namespace);
         let now = (self.clock)();
         let decision = decide::decide(Observed {
             set: &set,

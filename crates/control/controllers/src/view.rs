@@ -86,8 +86,6 @@ struct State<T> {
     objects: BTreeMap<ObjectKey, Arc<T>>,
     /// By the controlling owner's uid, or [`orphans_of`] the namespace.
     by_owner: HashMap<CompactString, BTreeSet<ObjectKey>>,
-    /// The highest revision seen.
-    reached: u64,
 }
 
 impl<T: Facts> View<T> {
@@ -95,7 +93,6 @@ impl<T: Facts> View<T> {
         let state = State {
             objects: BTreeMap::new(),
             by_owner: HashMap::new(),
-            reached: 0,
         };
         Self {
             inner: Arc::new(Inner {
@@ -157,14 +154,21 @@ impl<T: Facts> View<T> {
         self.state().indexed(uid)
     }
 
-    /// The objects of the namespace without a controlling owner.
-    pub(crate) fn orphans(&self, namespace: &str) -> Vec<Arc<T>> {
-        self.state().indexed(&orphans_of(namespace))
+    /// Those, and the objects of the namespace without a controlling owner. One look: an object that is adopted or
+    /// released meanwhile is there all the same.
+    pub(crate) fn owned_by_or_orphans(&self, uid: &str, namespace: &str) -> Vec<Arc<T>> {
+        let state = self.state();
+        let mut objects = state.indexed(uid);
+        objects.extend(state.indexed(&orphans_of(namespace)));
+        objects
     }
 
-    /// Whether everything up to the revision has been seen, as far as this kind's own changes tell.
-    pub(crate) fn has_reached(&self, revision: u64) -> bool {
-        self.state().reached >= revision
+    /// Whether the object that was made at `revision` has been seen, or was gone before it could be.
+    ///
+    /// That the view is past the revision would prove nothing: changes come in the order of the first that was not taken
+    /// in yet, but each with the newest state of its object.
+    pub(crate) fn has_seen(&self, key: &ObjectKey, revision: u64) -> bool {
+        self.state().objects.contains_key(key) || self.inner.informer.has_lost(key, revision)
     }
 
     async fn run(self) {
@@ -193,8 +197,8 @@ impl<T: Facts> View<T> {
         }
     }
 
-    fn take(&self, change: Change) {
-        let seen = change.old.as_ref().map_or(0, |object| object.revision);
+    /// Takes one change in and tells the handlers.
+    pub(crate) fn take(&self, change: Change) {
         let new = change.new.and_then(|object| match T::read(object) {
             Ok(facts) => Some(Arc::new(facts)),
             Err(error) => {
@@ -204,8 +208,6 @@ impl<T: Facts> View<T> {
         });
         let old = {
             let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
-            let now = new.as_ref().map_or(0, |facts| facts.object().revision);
-            state.reached = state.reached.max(seen).max(now);
             state.set(&change.key, new.as_ref())
         };
         let update = Update {
@@ -266,3 +268,6 @@ fn owner_key<T: Facts>(key: &ObjectKey, facts: &T) -> CompactString {
 fn orphans_of(namespace: &str) -> CompactString {
     format_compact!("orphans/{namespace}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,7 @@ async fn start_over(informer: &Informer, client: &Client, config: &InformerConfi
         } = event
         {
             drop_unseen(informer, &seen);
+            informer.has_all_to(at);
             informer.inner.synced.send_replace(true);
             return drain(informer, stream, at).await;
         }
@@ -116,7 +117,10 @@ async fn resume(
 async fn drain(informer: &Informer, mut stream: WatchStream, mut revision: u64) -> Result<u64, Lost> {
     while let Some(event) = stream.next().await {
         match take(informer, event, revision) {
-            Ok(at) => revision = at,
+            Ok(at) => {
+                informer.has_all_to(at);
+                revision = at;
+            }
             // What was reached is kept: a broken stream resumes, an expired one starts over.
             Err(Lost::Failed(_)) => break,
             Err(expired) => return Err(expired),

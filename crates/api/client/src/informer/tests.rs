@@ -125,3 +125,37 @@ async fn a_slow_subscriber_sees_one_coalesced_change_per_object() {
     assert_eq!(change.new.unwrap().revision, 2);
     assert!(changes.try_next().is_none());
 }
+
+/// One watch whose events the test gives one by one.
+struct Spoken(StdMutex<Option<tokio::sync::mpsc::Receiver<WatchEvent>>>);
+
+impl Transport for Spoken {
+    fn call(&self, _: Request) -> BoxFuture<'_, Result<Response, Status>> {
+        Box::pin(async { Err(Status::internal("there are only watches")) })
+    }
+
+    fn watch(&self, _: Request) -> BoxFuture<'_, Result<WatchStream, Status>> {
+        let mut events = lock(&self.0).take().expect("one watch");
+        let events = stream::poll_fn(move |context| events.poll_recv(context));
+        Box::pin(async move { Ok(Box::pin(events) as WatchStream) })
+    }
+}
+
+#[tokio::test]
+async fn an_absence_amid_initial_events_is_no_loss() {
+    let (say, events) = tokio::sync::mpsc::channel(8);
+    let scope = Scope::root("test");
+    let client = Client::new(Arc::new(Spoken(StdMutex::new(Some(events)))) as Arc<dyn Transport>);
+    let informer = Informer::start(&scope, client, InformerConfig::all("", "v1", "pods"));
+    let mut changes = informer.subscribe();
+    // They come in the order of names: `p`, older than `a`, may be among those that follow.
+    say.send(WatchEvent::Added(object("a", 20))).await.unwrap();
+    changes.next().await;
+    let key = ObjectKey::new("n", "p");
+    assert!(!informer.has_lost(&key, 10));
+    say.send(end(21)).await.unwrap();
+    informer.synced().await;
+    assert!(informer.has_lost(&key, 10));
+    assert!(!informer.has_lost(&key, 22), "it may still come");
+    assert!(!informer.has_lost(&ObjectKey::new("n", "a"), 20));
+}
