@@ -232,15 +232,12 @@ fn groups<'a>(items: &Items, list: &'a [Value]) -> Groups<'a> {
         let Ok(element) = items.element(item) else {
             continue;
         };
-        match places.get(&element) {
-            Some(&place) => {
-                let (_, group): &mut (Key, Vec<&'a Value>) = &mut all[place];
-                group.push(item);
-            }
-            None => {
-                places.insert(element.clone(), all.len());
-                all.push((element, vec![item]));
-            }
+        if let Some(&place) = places.get(&element) {
+            let (_, group): &mut (Key, Vec<&'a Value>) = &mut all[place];
+            group.push(item);
+        } else {
+            places.insert(element.clone(), all.len());
+            all.push((element, vec![item]));
         }
     }
     Groups { all, places }
