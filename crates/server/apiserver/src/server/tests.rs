@@ -22,6 +22,7 @@ mod ownership;
 mod quotas;
 mod ranges;
 mod refusals;
+mod stored;
 
 pub(crate) async fn server() -> Server {
     server_with(MemoryOptions::default()).await
