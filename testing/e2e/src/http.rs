@@ -12,9 +12,9 @@ pub type HttpError = std::io::Error;
 /// The body of what `GET /` answers.
 ///
 /// # Errors
-/// When nobody answers within two seconds, or not with 200.
+/// When nobody answers within ten seconds, which are for slow machines, or not with 200.
 pub fn get(network: &NetNamespace, address: Ipv4Addr, port: u16) -> Result<String, HttpError> {
-    const LIMIT: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(10);
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;

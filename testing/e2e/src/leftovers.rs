@@ -21,6 +21,8 @@ impl Disk {
         static CLEARED: Once = Once::new();
         CLEARED.call_once(clear);
         let path = std::env::temp_dir().join(name);
+        // Between the two steps it would look like that of a dead test.
+        let _making = lock_all();
         fs::create_dir(&path).unwrap();
         let lock = File::create(path.join("lock")).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
@@ -42,7 +44,15 @@ impl Drop for Disk {
     }
 }
 
+/// While it is held, no folder is made, and none is cleared.
+fn lock_all() -> File {
+    let all = File::open(std::env::temp_dir()).unwrap();
+    flock(&all, FlockOperation::LockExclusive).unwrap();
+    all
+}
+
 fn clear() {
+    let _clearing = lock_all();
     for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(lock) = name

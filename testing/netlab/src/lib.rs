@@ -28,9 +28,10 @@ use tempfile::TempDir;
 pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The outside's address, the node's default router.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// Packets that nobody answers are given up after this: long for a busy machine, and shorter than the second after which
-/// TCP tries again, so that a lost first packet is a failure.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Who waits so long for an answer has failed, on however slow a machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// So long nobody may answer where silence is what is expected: a slow machine only makes a test see less.
+pub const SILENCE: Duration = Duration::from_millis(900);
 
 /// A node with an uplink to an outside that has routes to nothing but the uplink's network.
 pub struct Lab {
@@ -240,15 +241,18 @@ impl Answer {
 
 /// Connects from the namespace and reads the answer.
 pub fn ask_tcp(from: &NetNamespace, address: Ipv4Addr, port: u16) -> std::io::Result<Answer> {
-    from.run(|| {
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::V4(SocketAddrV4::new(address, port)), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Answer::parse(&text)
-    })
-    .unwrap()
+    ask_tcp_within(from, address, port, PATIENCE)
+}
+
+/// The same with another patience: [`SILENCE`] where no answer is expected.
+pub fn ask_tcp_within(
+    from: &NetNamespace,
+    address: Ipv4Addr,
+    port: u16,
+    patience: Duration,
+) -> std::io::Result<Answer> {
+    let connect = || TcpStream::connect_timeout(&SocketAddr::from((address, port)), patience);
+    read_answer(from.run(connect).unwrap()?, patience)
 }
 
 /// Connects from a certain address of the namespace and reads the answer.
@@ -257,19 +261,31 @@ pub fn ask_tcp_as(
     source: Ipv4Addr,
     address: Ipv4Addr,
     port: u16,
+    patience: Duration,
 ) -> std::io::Result<Answer> {
-    let mut stream = from
+    let stream = from
         .run(|| {
             let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
             rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
-            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
             rustix::net::connect(&socket, &SocketAddrV4::new(address, port))?;
             Ok::<_, std::io::Error>(TcpStream::from(socket))
         })
         .unwrap()?;
+    read_answer(stream, patience)
+}
+
+/// A packet that had to be sent again is a failure: the first one was lost.
+fn read_answer(mut stream: TcpStream, patience: Duration) -> std::io::Result<Answer> {
+    stream.set_read_timeout(Some(patience))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    Answer::parse(&text)
+    match cloudeck_net::tcp::sent_again(&stream)? {
+        0 => Answer::parse(&text),
+        count => Err(std::io::Error::other(format!(
+            "{count} packets were lost before the answer {text:?}"
+        ))),
+    }
 }
 
 /// Sends a datagram from the namespace and reads the answer.

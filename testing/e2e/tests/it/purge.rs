@@ -1,8 +1,12 @@
 //! What is left of a cluster when it has been removed: nothing.
 
 use cloudeck_e2e::Cluster;
+use cloudeck_net::conntrack::ConntrackSocket;
 
 use crate::manifests::web;
+
+/// The protocol's number.
+const TCP: u8 = 6;
 
 /// Everything that a cluster could leave on its machine, one thing per line. The machine's own two processes may still
 /// be getting ready when it is looked at first.
@@ -34,6 +38,9 @@ fn nothing_is_left_after_a_purge_of_a_killed_daemon() {
 
 fn nothing_left(end: impl FnOnce(&mut Cluster) -> String) {
     let mut cluster = Cluster::stopped();
+    // What asks for connections first has the kernel load their part, whose settings are then everywhere and stay.
+    let mut connections = ConntrackSocket::open_in(&cluster.machine().network()).unwrap();
+    connections.list(TCP).unwrap();
     let before = cluster.machine().shell(INVENTORY);
     let (rules, data) = (cluster.tables(), cluster.data());
     assert!(!data.exists());

@@ -8,7 +8,7 @@ use std::time::Instant;
 use cloudeck_client::transport::BoxFuture;
 use cloudeck_client::{Client, Informer, Request, Response, Transport, WatchEvent, WatchStream};
 use cloudeck_machinery::{Object, Status};
-use cloudeck_netlab::{Lab, Server, ask_tcp};
+use cloudeck_netlab::{Lab, SILENCE, Server, ask_tcp, ask_tcp_within};
 use cloudeck_proxy::{Proxy, follow};
 use cloudeck_task::Scope;
 use tokio::sync::mpsc;
@@ -121,7 +121,7 @@ async fn watch_events_become_connections_without_delay() {
 
     tell_services.send(WatchEvent::Deleted(service(5))).await.unwrap();
     assert!(proxy.wait_for_changes(5).await);
-    assert!(ask_tcp(&lab.node, CLUSTER_IP, 80).is_err());
+    assert!(ask_tcp_within(&lab.node, CLUSTER_IP, 80, SILENCE).is_err());
     let started = Instant::now();
     tell_services.send(WatchEvent::Added(service(6))).await.unwrap();
     assert!(proxy.wait_for_changes(6).await);

@@ -7,7 +7,9 @@ use cloudeck_net::netlink::{NetlinkSocket, Protocol, Requests};
 use cloudeck_net::nftables::NftSocket;
 use cloudeck_net::route::{RouteSpec, RouteTarget};
 use cloudeck_net::{NetNamespace, RouteSocket};
-use cloudeck_netlab::{NODE, OUTSIDE, Server, ask_tcp, ask_udp, ask_udp_over, udp_client};
+use cloudeck_netlab::{
+    NODE, OUTSIDE, SILENCE, Server, ask_tcp, ask_tcp_within, ask_udp, ask_udp_over, udp_client,
+};
 use cloudeck_proxy::view::{EndpointView, ServiceView, TrafficPolicy};
 use cloudeck_proxy::{Change, Proxy, purge};
 use cloudeck_task::Scope;
@@ -107,7 +109,7 @@ async fn loopback_services_of_the_node_are_closed_to_pods_and_the_outside() {
                 protocol: 4,
             })
             .unwrap();
-        let refused = ask_tcp(namespace, Ipv4Addr::LOCALHOST, secret.port()).unwrap_err();
+        let refused = ask_tcp_within(namespace, Ipv4Addr::LOCALHOST, secret.port(), SILENCE).unwrap_err();
         assert!(
             matches!(refused.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock),
             "{device}: {refused}"
@@ -223,7 +225,7 @@ async fn local_policies_drop_without_local_endpoints_and_keep_pods_served() {
     };
     rig.tell_service(external.clone()).await;
     rig.tell_endpoints(vec![elsewhere.clone()]).await;
-    let dropped = ask_tcp(&rig.lab.outside, NODE, NODE_PORT).unwrap_err();
+    let dropped = ask_tcp_within(&rig.lab.outside, NODE, NODE_PORT, SILENCE).unwrap_err();
     assert!(
         matches!(dropped.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock),
         "{dropped}"
@@ -246,7 +248,7 @@ async fn local_policies_drop_without_local_endpoints_and_keep_pods_served() {
     rig.tell_service(internal).await;
     assert!(ask_tcp(&client.namespace, CLUSTER_IP, 80).is_ok());
     rig.tell_endpoints(vec![elsewhere]).await;
-    let dropped = ask_tcp(&client.namespace, CLUSTER_IP, 80).unwrap_err();
+    let dropped = ask_tcp_within(&client.namespace, CLUSTER_IP, 80, SILENCE).unwrap_err();
     assert!(
         matches!(dropped.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock),
         "{dropped}"

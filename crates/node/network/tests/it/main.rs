@@ -11,7 +11,9 @@ use std::sync::Arc;
 use cloudeck_net::nftables::{Batch, NftSocket, NftWatch};
 use cloudeck_net::route::{LinkChange, MacAddress, RouteSpec, RouteTarget, VethSpec};
 use cloudeck_net::{NetNamespace, RouteSocket};
-use cloudeck_netlab::{Lab, NODE, OUTSIDE, Server, ask_tcp, ask_tcp_as, ask_udp, path_of};
+use cloudeck_netlab::{
+    Lab, NODE, OUTSIDE, PATIENCE, SILENCE, Server, ask_tcp, ask_tcp_as, ask_tcp_within, ask_udp, path_of,
+};
 use cloudeck_network::{
     AttachError, AttachRequest, HostPort, InstanceNames, NetworkStartError, PodNetwork, purge,
 };
@@ -80,7 +82,7 @@ async fn a_pod_cannot_send_under_another_address() {
     let mut inside = RouteSocket::open_in(&a.namespace).unwrap();
     let index = inside.link_named("eth0").unwrap().unwrap().index;
     inside.add_address(index, foreign, 32, 0).unwrap();
-    assert!(ask_tcp_as(&a.namespace, a.address.ip, NODE, server.port()).is_ok());
+    assert!(ask_tcp_as(&a.namespace, a.address.ip, NODE, server.port(), PATIENCE).is_ok());
     // A way back, so that only the check of the source stands in between.
     let mut host = RouteSocket::open_in(&lab.node).unwrap();
     let uplink = host.link_named("uplink").unwrap().unwrap().index;
@@ -94,7 +96,7 @@ async fn a_pod_cannot_send_under_another_address() {
     })
     .unwrap();
     let before = rejected_sources(&lab.node);
-    assert!(ask_tcp_as(&a.namespace, foreign, NODE, server.port()).is_err());
+    assert!(ask_tcp_as(&a.namespace, foreign, NODE, server.port(), SILENCE).is_err());
     assert!(rejected_sources(&lab.node) > before);
 }
 
@@ -194,7 +196,7 @@ async fn a_restarted_daemon_mends_the_ways_to_its_pods() {
     host.delete_address(index, NODE, 24).unwrap();
     host.add_address(index, other, 24, libc::RT_SCOPE_UNIVERSE)
         .unwrap();
-    assert!(ask_tcp(&lab.node, a.address.ip, server.port()).is_err());
+    assert!(ask_tcp_within(&lab.node, a.address.ip, server.port(), SILENCE).is_err());
     let config = cloudeck_network::NetworkConfig {
         node_ip: other,
         ..lab.config.clone()
