@@ -44,8 +44,9 @@ async fn a_container_is_started_when_its_start_up_probe_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_is_asked_until_the_container_is_gone() {
     let lab = Lab::new().await;
-    let mut made =
-        shell("touch /tmp/ok; trap 'sleep 2; rm /tmp/ok; sleep 4; exit 0' TERM; sleep 1000 & wait");
+    let mut made = shell(
+        "touch /tmp/ok; trap 'until test -e /tmp/end; do sleep 0.1; done; exit 0' TERM; sleep 1000 & wait",
+    );
     made.set_at(&["readinessProbe"], exec("cat /tmp/ok"));
     lab.create(
         "p",
@@ -59,6 +60,8 @@ async fn readiness_is_asked_until_the_container_is_gone() {
     let unready = |pod: &Value| {
         condition(pod, "Ready") == Some("False") && container(pod, "c").at(&["state", "running"]).is_some()
     };
-    lab.until("p", "an unready pod that still runs", unready).await;
+    lab.exec(&pod, "rm /tmp/ok").await;
+    let pod = lab.until("p", "an unready pod that still runs", unready).await;
+    lab.exec(&pod, "touch /tmp/end").await;
     lab.until_gone("p").await;
 }

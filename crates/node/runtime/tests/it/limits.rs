@@ -34,7 +34,8 @@ async fn a_neighbour_that_runs_out_of_memory_is_not_blamed_on_the_container() {
 #[tokio::test]
 async fn the_number_of_processes_is_limited() {
     let lab = Lab::new().await;
-    let mut config = lab.shell("for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done; wait");
+    // All are there at once, however long it takes to start them; they end with the container.
+    let mut config = lab.shell("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done");
     config.resources.pids_limit = Some(4);
     let (text, _) = lab.run(config).await;
     assert!(text.contains("can't fork"), "{text}");
