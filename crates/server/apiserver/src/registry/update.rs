@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloudeck_admission::Operation;
 use cloudeck_client::{Response, Verb};
-use cloudeck_machinery::{Object, ObjectKey, Status, Value};
+use cloudeck_machinery::{Object, ObjectKey, Reason, Status, Value};
 use cloudeck_patch::apply::keep_times_of_no_change;
 use cloudeck_strategy::strict_event;
 
@@ -77,8 +77,13 @@ pub(crate) async fn run(call: &mut Call<'_>, change: &dyn Change) -> Result<Resp
         let name = &call.request.name;
         let Some(current) = call.kind().cache.get(&call.request.namespace, name) else {
             let tree = change.create(call)?;
-            let object = create::create_tree(call, tree, change.is_apply()).await?;
-            return Ok(call.answer(&object, true));
+            match create::create_tree(call, tree, change.is_apply()).await {
+                Ok(object) => return Ok(call.answer(&object, true)),
+                // Somebody else was faster: now it is there to be changed.
+                Err(status) if status.reason == Reason::AlreadyExists => retries.next()?,
+                Err(status) => return Err(status),
+            }
+            continue;
         };
         match attempt(call, change, &current).await {
             Ok(object) => return Ok(call.answer(&object, false)),

@@ -59,3 +59,23 @@ async fn a_deletion_gets_its_turn_among_many_writers() {
     futures_util::join!(join_all((0..WRITERS).map(write)), deletion);
     assert_eq!(client.get(&maps, "default", "a").await.unwrap_err().code, 404);
 }
+
+#[tokio::test]
+async fn of_many_who_apply_what_is_not_there_one_creates_it_and_the_others_change_it() {
+    let client = slow().await;
+    let maps = config_maps();
+    let applies = (0..8).map(|n| {
+        let (client, maps, manager) = (client.clone(), maps.clone(), format!("m{n}"));
+        let mut map = config_map("a", "1");
+        map.set_at(&["metadata", "namespace"], "default");
+        map.set_at(&["data"], Value::object());
+        map.set_at(&["data", &manager], "1");
+        async move { client.apply(&maps, &manager, "", &map).await }
+    });
+    for applied in join_all(applies).await {
+        applied.unwrap();
+    }
+    let tree = client.get(&maps, "default", "a").await.unwrap().tree();
+    let data = tree.at(&["data"]).and_then(Value::as_object);
+    assert_eq!(data.map(cloudeck_machinery::Map::len), Some(8));
+}
