@@ -181,6 +181,9 @@ async fn unknown_and_repeated_fields_are_refused_warned_of_or_ignored() {
         )
         .await;
     assert_eq!((silent.status.as_u16(), silent.header("warning")), (201, ""));
+    let foreign = wire.post(MAPS, r#"{"metadata":{"name":"c"},"größe":1}"#).await;
+    let said = foreign.headers.get("warning").map(http::HeaderValue::as_bytes);
+    assert_eq!(said, Some(r#"299 - "unknown field \"größe\"""#.as_bytes()));
     test.stop().await;
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn respond(
     for warning in &answer.warnings {
         let text: String = warning.chars().filter(|c| !c.is_control()).collect();
         let quoted = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        if let Ok(value) = HeaderValue::from_str(&quoted) {
+        if let Ok(value) = HeaderValue::from_bytes(quoted.as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
