@@ -2,6 +2,7 @@
 
 mod recreations;
 mod rollouts;
+mod surplus;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -82,6 +83,7 @@ impl Laws {
             self.pod(entry, old.as_ref(), new.as_ref(), current);
             if let (None, Some(pod)) = (&old, &new) {
                 recreations::created(&self.trace, entry, pod, current);
+                self.surplus(entry, pod, current);
             }
             if let Some(rollouts) = &mut self.rollouts {
                 rollouts.pod(entry, old.as_ref(), new.as_ref(), current);
@@ -169,6 +171,18 @@ impl Laws {
         {
             let text = format!("was bound to {after}, which then has {wanted}m of {room}m cpu promised");
             self.broken(entry, &text);
+        }
+    }
+
+    /// Only while nothing is disturbed: an answer that is lost may be of a pod that was made.
+    fn surplus(&self, entry: &Entry, pod: &Value, current: &Current) {
+        let Some(sizes) = surplus::set_of(pod).and_then(|set| self.sizes.get(set.as_str())) else {
+            return;
+        };
+        let since = host::elapsed().saturating_sub(self.staleness());
+        let most = lately(sizes, since).iter().map(|(_, size)| *size).max();
+        if let Some(most) = most.filter(|_| self.rollouts.is_some()) {
+            surplus::created(&self.trace, entry, pod, most, current);
         }
     }
 
