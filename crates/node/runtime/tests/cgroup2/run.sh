@@ -65,9 +65,19 @@ printf '%s\n' "$@" >"$root/arguments"
 (cd "$root" && find . | /bin/busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$root.gz"
 trap 'rm -rf "$root" "$root.gz"' EXIT
 
-# A machine that hangs is a failure, not a wait for ever.
-timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 3072 -nographic -no-reboot -net none \
-    -kernel "$kernel" -initrd "$root.gz" \
-    -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init" </dev/null |
-    tr -d '\r' | tee "$cache/console.log" | sed -n '/LANE begin/,/^LANE end/p'
+# A machine that hangs is a failure, not a wait for ever. One whose kernel finds its own processor stuck ends by itself:
+# software emulation does that once in a while. It says nothing of the tests, so such a machine is booted again.
+boot() {
+    timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -smp 2 -m 3072 -nographic -no-reboot -net none \
+        -kernel "$kernel" -initrd "$root.gz" \
+        -append "console=ttyS0 quiet panic=-1 softlockup_panic=1 cgroup_no_v1=all rdinit=/init" </dev/null |
+        tr -d '\r' >"$cache/console.log"
+}
+for attempt in 1 2 3; do
+    boot
+    grep -q '^LANE end' "$cache/console.log" || ! grep -q 'soft lockup - CPU' "$cache/console.log" || continue
+    break
+done
+sed -n '/LANE begin/,/^LANE end/p' "$cache/console.log"
+test "$attempt" = 1 || echo "the emulated machine was booted $attempt times: its kernel found a processor stuck"
 grep -q '^LANE end 0' "$cache/console.log"
