@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloudeck_net::nftables::{NftWatch, TableNews};
+use cloudeck_net::nftables::NftWatch;
 use cloudeck_task::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -53,7 +53,10 @@ impl Proxy {
         let (told, progress) = watch::channel(Progress::default());
         let watch = NftWatch::open(config.namespace.as_deref()).map_err(ProxyStartError::Socket)?;
         let (tell_removal, removals) = mpsc::channel(1);
-        scope.spawn_until_shutdown("service-proxy-watch", listen(watch, config.table(), tell_removal));
+        scope.spawn_until_shutdown(
+            "service-proxy-watch",
+            watch.tell_of_removals(config.table(), tell_removal),
+        );
         let run = Loop {
             model: Model::new(node),
             installer: Some(installer),
@@ -263,25 +266,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Tells of removals that may concern the table. Ends when it cannot hear any more: then a removed table comes back
-/// only with the next change.
-async fn listen(mut watch: NftWatch, table: String, removals: mpsc::Sender<()>) {
-    let concerned = |news: &TableNews| match news {
-        TableNews::Removed(removed) => *removed == table,
-        TableNews::Missed => true,
-    };
-    loop {
-        match watch.next().await {
-            // One that waits to be looked at stands for all before it.
-            Ok(news) if news.iter().any(concerned) => drop(removals.try_send(())),
-            Ok(_) => {}
-            Err(error) => {
-                warn!(%error, "cannot hear any more of tables that are removed");
-                return;
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cloudeck_net::netlink::Requests;
-use cloudeck_net::nftables::{NftWatch, TableNews};
+use cloudeck_net::nftables::NftWatch;
 use cloudeck_net::{NetNamespace, NetlinkError, RouteSocket};
 use cloudeck_task::Scope;
 use tokio::sync::mpsc;
@@ -108,7 +108,7 @@ impl PodNetwork {
         let (tell_removal, removals) = mpsc::channel(1);
         scope.spawn_until_shutdown(
             "pod-table-watch",
-            listen(watch, inner.names.pod_table(), tell_removal),
+            watch.tell_of_removals(inner.names.pod_table(), tell_removal),
         );
         let install = move || Arc::clone(&inner).put_back();
         scope.spawn_until_shutdown("pod-table", keep_installed(removals, install));
@@ -285,25 +285,6 @@ impl Inner {
             gateway: GATEWAY,
             host_link,
             mtu_bytes: self.mtu_bytes,
-        }
-    }
-}
-
-/// Tells of removals that may concern the table. Ends when it cannot hear any more.
-async fn listen(mut watch: NftWatch, table: String, removals: mpsc::Sender<()>) {
-    let concerned = |news: &TableNews| match news {
-        TableNews::Removed(removed) => *removed == table,
-        TableNews::Missed => true,
-    };
-    loop {
-        match watch.next().await {
-            // One that waits to be looked at stands for all before it.
-            Ok(news) if news.iter().any(concerned) => drop(removals.try_send(())),
-            Ok(_) => {}
-            Err(error) => {
-                warn!(%error, "cannot hear any more of tables that are removed");
-                return;
-            }
         }
     }
 }

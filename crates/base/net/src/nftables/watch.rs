@@ -7,6 +7,7 @@
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use crate::namespace::NetNamespace;
 use crate::netlink::{NetlinkError, NetlinkSocket, Protocol};
@@ -79,6 +80,25 @@ impl NftWatch {
             }
             if !removed.is_empty() {
                 return Ok(removed);
+            }
+        }
+    }
+
+    /// Tells of removals that may concern a table, until it cannot hear any more: then a removed table is noticed only by
+    /// who looks at it. One that waits to be read stands for all before it, so room for one does.
+    pub async fn tell_of_removals(mut self, table: String, removals: mpsc::Sender<()>) {
+        let concerned = |news: &TableNews| match news {
+            TableNews::Removed(removed) => *removed == table,
+            TableNews::Missed => true,
+        };
+        loop {
+            match self.next().await {
+                Ok(news) if news.iter().any(concerned) => drop(removals.try_send(())),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot hear any more of tables that are removed");
+                    return;
+                }
             }
         }
     }
